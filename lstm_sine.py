@@ -103,9 +103,9 @@ def split_windows(count, split="random"):
 
 def leakage(train, test, seq_length):
     """Returns the share, 0 to 1, of the test targets that also stand inside a training window."""
-    starts = np.append(np.sort(train), np.inf)
-    later = starts[np.searchsorted(starts, test, side="right")]  # the first training window that begins after each
-    return np.mean(later <= np.asarray(test) + seq_length)
+    starts, before = np.append(np.sort(train.numpy()), np.inf), test.numpy()
+    later = starts[np.searchsorted(starts, before, side="right")]  # the first training window that begins after each
+    return np.mean(later <= before + seq_length)
 
 
 # ---- 五、Python实现示例: 模型定义 | section 5, model: an LSTM layer and a linear head ------------------------------
@@ -365,7 +365,7 @@ def command_line():
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=number(int, 1, 10**6), default=50, metavar="E", help="passes over the windows [%(default)s]")
     add("--batch-size", type=number(int, 1, 10**8), default=32, metavar="B", help="windows a step [%(default)s]")
-    add("--lr", type=number(float, 1e-12, 1e6), default=0.001, metavar="R", help="learning rate of Adam [%(default)s]")
+    add("--lr", type=number(float, 1e-12, 1e30), default=0.001, metavar="R", help="learning rate of Adam [%(default)s]")
     add("--schedule", choices=("constant", "one-cycle"), default="constant",
         help="of the learning rate; one-cycle rises to --lr and falls again [%(default)s]")
     add("--seed", type=number(int, 0, 2**64 - 1), default=42, metavar="S", help="of all random draws [%(default)s]")
@@ -407,8 +407,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     split = args.split or ("time" if args.data else "random")
     torch.manual_seed(args.seed)
+    if args.column and not args.data:
+        parser.error("--column names a column of a file; give the file with --data")
     try:
-        plt.switch_backend("agg" if args.no_show else plt.get_backend())
         series, name = generate_sequence(args.length, args.freq), f"{args.freq:g} cycles of a sine"
         if args.data:
             series, name = read_series(args.data, args.column)
@@ -437,7 +438,7 @@ def main(argv=None):
     rnn = nn.RNN(1, args.hidden_size, args.num_layers, device="meta")  # meta: shapes only, no random draw
     lstm_size, rnn_size, head_size = (sum(p.numel() for p in part.parameters()) for part in (model.lstm, rnn, model.fc))
     print(f"device: {args.device}, CPU threads: {torch.get_num_threads()}, seed: {args.seed}")
-    print(f"data: {name}, {len(series):,} points")
+    print(f"data: {args.data + ', column ' if args.data else ''}{name}, {len(series):,} points")
     print(f"split: {split}, {len(train):,} training and {len(test):,} test windows of {args.seq_length}; "
           f"{leakage(train, test, args.seq_length):.0%} of the test targets also stand inside training windows")
     print(f"parameters: LSTM {lstm_size:,} (a plain RNN of its size {rnn_size:,}), head {head_size:,}")
@@ -461,6 +462,8 @@ def main(argv=None):
         truth = generate_sequence(total, args.freq * (total - 1) / (args.length - 1))[args.length:]
         print(f"forecast RMSE against the true sine: {rmse(future, truth):.6e}")
 
+    if args.no_show:
+        plt.switch_backend("agg")
     font = chinese_font() if args.lang == "zh" else None
     say = CHINESE.get if font else str
     with plt.rc_context({"font.family": ["DejaVu Sans", font]} if font else {}):
