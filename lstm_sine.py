@@ -268,8 +268,9 @@ def plot_predictions(series, at, predictions, future=None, truth=None, say=str):
     article.set_title(say("test windows, in the order of the split"), loc="right", fontsize="small")
 
     at, predictions = at[at >= steps[0]], predictions[at >= steps[0]]
-    wave.plot(steps, series[steps], "lightgray", lw=4, label=say("training part"))
-    wave.plot(at, series[at], ".", ms=7, label=say("test part"))
+    tested = np.isin(steps, at)
+    wave.plot(steps, np.where(tested, np.nan, series[steps]), "lightgray", lw=4, label=say("training part"))
+    wave.plot(steps, np.where(tested, series[steps], np.nan), ".-", ms=7, label=say("test part"))
     wave.plot(at, predictions, ".", ms=2, label=say("one-step prediction"))
     error.plot(at, abs(predictions - series[at]), "C1.", ms=3, label="LSTM")
     error.plot(at, abs(series[at - 1] - series[at]), "k.", ms=3, label=say("persistence"))
