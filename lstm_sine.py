@@ -126,10 +126,9 @@ class LSTMModel(nn.Module):
 def lstm_by_hand(lstm, x):
     """Runs the weights of an `nn.LSTM` through the equations of the article's section 2 and returns every gate.
 
-    `lstm`: batch_first, with biases, in one direction; `x`: (B, T, input_size). Returns a dict from each of the
-    letters i, f, g, o, c, h to a tensor (layers, B, T, H). W_if and W_hf lead to gate f from the input and from the
-    last h, and so on. The letters are those of PyTorch's nn.LSTM page; cell, i and o come from Hochreiter &
-    Schmidhuber 1997, f from Gers et al. 2000.
+    `lstm`: batch_first, one direction, with biases; `x`: (B, T, input_size). Returns a dict from each of the letters
+    i, f, g, o, c, h to a tensor (layers, B, T, H). Letters as on PyTorch's nn.LSTM page: W_if leads from the input to f,
+    W_hf from the last h to f. Sources: Hochreiter & Schmidhuber 1997 (c, i, o) and Gers et al. 2000 (f).
     """
     layers = []
     for k in range(lstm.num_layers):
@@ -196,9 +195,9 @@ def evaluate_model(model, test_loader):
 def baselines(x, y, train):
     """Predicts all targets without a network: returns persistence and linear autoregression, each an array (n,).
 
-    `x`: windows (n, T); `y`: targets (n,); `train`: numbers of the training windows. Persistence repeats the last
-    value. The autoregression is a weighted sum of the window, by least squares on the training windows; it is exact
-    on a sine of w radians a step, since x[t+1] = 2 cos(w) x[t] - x[t-1].
+    `x`: windows (n, T); `y`: targets (n,); `train`: numbers of the training windows. Persistence repeats the last value.
+    The autoregression weights the window by least squares on the training windows, and is exact on a sine of w radians
+    a step: x[t+1] = 2 cos(w) x[t] - x[t-1].
     """
     columns = np.column_stack([x[train], np.ones(len(train))])  # (train, T + 1): this copy is what the fit costs
     weights = np.linalg.lstsq(columns, y[train], rcond=None)[0]
@@ -255,13 +254,12 @@ def chinese_font():
 def plot_predictions(series, at, predictions, future=None, truth=None, say=str):
     """Returns the article's figure and, below it, the same predictions in time and their errors.
 
-    `series`: (n,), of which the last `SHOWN` steps are drawn; `at`: positions of the predicted points, in the order of
-    the split; `predictions`: (len(at),); `future`: forecast (steps,), `truth`: the same from the source, where known;
-    `say` translates the labels.
+    `series`: (n,), of which the last `SHOWN` steps are drawn; `at`: positions of the `predictions`, both (tests,), in the
+    order of the split; `future`: forecast (steps,), `truth`: what follows indeed (steps,); `say` translates the labels.
     """
     steps = np.arange(len(series))[-SHOWN:]
     part = f" ({len(steps):,} / {len(series):,})" * (len(steps) < len(series))
-    figure, (article, wave, error) = plt.subplots(3, figsize=(12, 11), layout="constrained", height_ratios=(3, 3, 2))
+    figure, (article, wave, error) = plt.subplots(3, figsize=(12, 9), layout="constrained", height_ratios=(3, 3, 2))
     article.plot(series[at[:SHOWN]], label="Actual Values")
     article.plot(predictions[:SHOWN], "--", label="Predicted Values")
     article.set(title=say("LSTM prediction results"), xlabel=say("sample"), ylabel=say("value"))
@@ -295,7 +293,7 @@ def plot_gates(inputs, gates, say=str):
     `inputs`: (n,) last value of each window, in time order; `gates`: dict from letter to array (n, H). In each map
     the units stand in the order of their covariance with the input.
     """
-    figure, panels = plt.subplots(7, figsize=(12, 12), layout="constrained", sharex=True)
+    figure, panels = plt.subplots(7, figsize=(12, 9), layout="constrained", sharex=True)
     panels[0].plot(inputs)
     panels[0].set(title=say("The LSTM at the last step of each test window"), ylabel=say("input"))
     names = "input gate", "forget gate", "candidate", "output gate", "cell state", "hidden state"
@@ -411,9 +409,8 @@ def main(argv=None):
     if args.column and not args.data:
         parser.error("--column names a column of a file; give the file with --data")
     try:
-        series, name = generate_sequence(args.length, args.freq), f"{args.freq:g} cycles of a sine"
-        if args.data:
-            series, name = read_series(args.data, args.column)
+        series, name = (read_series(args.data, args.column) if args.data else
+                        (generate_sequence(args.length, args.freq), f"{args.freq:g} cycles of a sine"))
         x, y = create_sequences(series, args.seq_length)  # (n, T) and (n,), in the units of the data
         train, test = split_windows(len(x), split)
         if np.ptp(y[train]) == 0:

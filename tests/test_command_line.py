@@ -182,7 +182,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_status_1_and_the_old_figure
 @pytest.mark.skipif(os.name == "nt", reason="a process cannot be sent Ctrl-C alone on Windows")
 def test_ctrl_c_during_training_ends_with_one_line_and_status_130(tmp_path):
     process = subprocess.Popen([sys.executable, str(SCRIPT), "--epochs", "100000"], cwd=tmp_path, env=environment(),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # as in a terminal
     while "Epoch" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -199,7 +200,7 @@ def test_on_a_terminal_a_long_run_shows_how_long_it_will_take(tmp_path):
     shown = b""
     while b"s left" not in shown:
         shown += os.read(ours, 100)
-    process.send_signal(signal.SIGINT)
+    process.kill()
     assert re.search(rb"\d+%, \d+ s left", shown) and "left" not in process.communicate(timeout=30)[0]
 
 
@@ -254,7 +255,7 @@ def test_a_font_that_draws_boxes_is_not_taken_for_a_chinese_one(monkeypatch):
 def test_chinese_labels_are_drawn_without_a_missing_glyph(tmp_path):
     font = lstm_sine.chinese_font()
     with matplotlib.rc_context({"font.family": ["DejaVu Sans", font]}), warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message="Glyph")
         say, rng = lstm_sine.CHINESE.__getitem__, np.random.default_rng(0)
         figures = [lstm_sine.plot_predictions(rng.random(50), np.arange(40, 50), rng.random(10), rng.random(9), rng.random(9),
                                               say=say),
