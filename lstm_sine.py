@@ -4,15 +4,15 @@
     python lstm_sine.py --freq 10 --split time --seq-length 6 --epochs 100 --schedule one-cycle --lr 0.02 \
                         --forecast 1000 --gates        a whole wave, ten cycles of forecast, a look at the gates
 
-Read it beside the article 长短期记忆（LSTM）网络模型: the rulers below carry its headings, and the five functions
-generate_sequence, create_sequences, LSTMModel, train_model and evaluate_model its names and arguments.
+Read it beside the article 长短期记忆（LSTM）网络模型: the rulers below carry its headings; generate_sequence,
+create_sequences, LSTMModel, train_model and evaluate_model have its names and arguments.
 
 What differs from the article's listing, and why:
 * Windows are views of the series and batches are cut out whole: the same random draws and digits, without copies.
 * Losses print with seven digits, since four show only zeros; they add up on the device, so no step waits for them.
 * Two baselines stand beside the LSTM, since a small loss alone does not say that anything was learned.
 * The figure is saved, and shown where there is a screen; below the article's view stand the predictions in time.
-* The listing's constants are options; importing the module only defines, and no function reads a global setting.
+* The listing's constants are options, the device is the model's own, and importing the module only defines.
 """
 import argparse
 import math
@@ -45,9 +45,9 @@ def read_series(path, column=None):
     """
     def number(cell):
         try:
-            return float(cell)
-        except ValueError:  # a header, a date or a gap: its place will tell which
-            return math.nan
+            return float(cell or "nan")
+        except ValueError:
+            return math.inf  # text, unlike a gap, may be a name in the header
 
     csv = dict(delimiter=",", quotechar='"', comments=None, encoding=None)
     try:
@@ -60,13 +60,13 @@ def read_series(path, column=None):
         raise ValueError(f"{str(error).split(';')[0]}; give every line the same columns") from None
     known = np.isfinite(table)
     numeric = [k for k in range(table.shape[1]) if known[:, k].mean() >= 0.5]
-    header = int(not known[0, numeric].any())  # 1 where the first line holds names
+    header = int(np.isinf(table[0, numeric]).any())  # 1 where the first line holds names
     names = [name.strip() if header else str(k + 1)
              for k, name in enumerate(np.loadtxt(lines[:1], dtype=str, ndmin=1, **csv))]
     chosen = numeric if column is None else [k for k, name in enumerate(names) if column in (name, str(k + 1))]
     if len(chosen) != 1:
-        raise ValueError(f"{len(chosen) or 'no'} columns {'of numbers' if column is None else repr(column)}; choose "
-                         f"one with --column: {', '.join(names[k] for k in numeric) or 'but none here holds numbers'}")
+        raise ValueError(f"{len(chosen) or 'no'} columns {'of numbers' if column is None else repr(column)}; separate "
+                         f"columns by commas, choose one with --column: {', '.join(names[k] for k in numeric) or 'none'}")
     for line in np.flatnonzero(~known[header:, chosen[0]]) + header:
         raise ValueError(f"line {line + 1}: no number in column {names[chosen[0]]} ({lines[line][:40]!r}); "
                          "fill the gap or take the line out")
@@ -103,9 +103,10 @@ def split_windows(count, split="random"):
 
 def leakage(train, test, seq_length):
     """Returns the share, 0 to 1, of the test targets that also stand inside a training window."""
-    starts, before = np.append(np.sort(train.numpy()), np.inf), test.numpy()
-    later = starts[np.searchsorted(starts, before, side="right")]  # the first training window that begins after each
-    return np.mean(later <= before + seq_length)
+    inside = np.zeros(len(train) + len(test) + seq_length + 1)  # each training window adds 1 where it begins
+    inside[train] += 1                                          # and takes it away after its end
+    inside[train + seq_length] -= 1
+    return np.mean(inside.cumsum()[test + seq_length] > 0)
 
 
 # ---- 五、Python实现示例: 模型定义 | section 5, model: an LSTM layer and a linear head ------------------------------
@@ -159,9 +160,8 @@ def train_model(model, train_loader, criterion, optimizer, epochs=100, schedule=
     article's line every tenth epoch and after the last. Raises FloatingPointError where the loss is not finite.
     """
     device = next(model.parameters()).device
-    scheduler = None
-    if schedule == "one-cycle":
-        scheduler = OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], total_steps=epochs * len(train_loader))
+    scheduler = None if schedule == "constant" else OneCycleLR(
+        optimizer, optimizer.param_groups[0]["lr"], total_steps=epochs * len(train_loader))
     losses = []
     model.train()
     for epoch in range(1, epochs + 1):
@@ -228,14 +228,14 @@ def forecast(model, window, steps):
 SHOWN = 2000  # steps that a figure shows at most: about as many as it has pixels across
 CHINESE = {
     "LSTM prediction results": "LSTM预测结果", "sample": "样本", "value": "值", "time step": "时间步", "|error|": "|误差|",
-    "test windows, in the order of the split": "测试样本（按划分顺序）", "the same predictions in time": "同样的预测（按时间）",
+    "test windows, in the order of the split": "测试样本（按划分顺序）", "the same predictions in time": "同样的预测（按时间顺序）",
     "training part": "训练部分", "test part": "测试部分", "one-step prediction": "单步预测", "true continuation": "真实延续",
     "free-running forecast": "自由运行预测", "errors: lower is better": "误差（越低越好）", "persistence": "重复上一个值",
     "input gate": "输入门", "forget gate": "遗忘门", "candidate": "候选值", "output gate": "输出门", "input": "输入",
     "cell state": "记忆细胞状态", "hidden state": "隐藏状态", "unit": "单元", "test window, in time": "测试窗口（按时间）",
     "The LSTM at the last step of each test window": "每个测试窗口最后一步的LSTM",
-    "Rows are units: at a panel's top those that rise with the input, at its bottom those that fall. Bright gates "
-    "(i, f, o) are open, dark ones shut.": "每行一个单元：上方随输入上升，下方随输入下降。门（i、f、o）亮为打开，暗为关闭。",
+    "A row is a unit; each map has those on top that rise most with the input. The brighter i, f, o, the more open.":
+        "每行一个单元；各图中越靠上的单元越随输入上升。i、f、o 越亮，门开得越大。",
 }
 
 
@@ -258,7 +258,6 @@ def plot_predictions(series, at, predictions, future=None, truth=None, say=str):
     order of the split; `future`: forecast (steps,), `truth`: what follows indeed (steps,); `say` translates the labels.
     """
     steps = np.arange(len(series))[-SHOWN:]
-    part = f" ({len(steps):,} / {len(series):,})" * (len(steps) < len(series))
     figure, (article, wave, error) = plt.subplots(3, figsize=(12, 9), layout="constrained", height_ratios=(3, 3, 2))
     article.plot(series[at[:SHOWN]], label="Actual Values")
     article.plot(predictions[:SHOWN], "--", label="Predicted Values")
@@ -279,8 +278,8 @@ def plot_predictions(series, at, predictions, future=None, truth=None, say=str):
             error.plot(ahead, abs(future - truth)[:SHOWN], "C3--", label=say("free-running forecast"))
         wave.plot(ahead, future[:SHOWN], "C3--", label=say("free-running forecast"))
     wave.set(title=say("the same predictions in time"), ylabel=say("value"))
-    error.set(title=say("errors: lower is better"), xlabel=say("time step") + part, ylabel=say("|error|"),
-              yscale="log")
+    error.set(title=say("errors: lower is better"), ylabel=say("|error|"), yscale="log",
+              xlabel=f"{say('time step')} ({steps[0]:,} - {steps[-1]:,})")
     error.sharex(wave)
     for panel in figure.axes:
         panel.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -299,20 +298,20 @@ def plot_gates(inputs, gates, say=str):
     names = "input gate", "forget gate", "candidate", "output gate", "cell state", "hidden state"
     for panel, letter, name in zip(panels[1:], "ifgoch", names):
         values, middle = gates[letter].T, 0.5 if letter in "ifo" else 0  # (H, n)
-        order, reach = np.argsort(values @ (inputs.mean() - inputs)), abs(values - middle).max()
-        image = panel.imshow(values[order], "viridis" if letter in "ifo" else "RdBu_r", aspect="auto",
+        order, reach = np.argsort(values @ (inputs - inputs.mean())), abs(values - middle).max()
+        image = panel.imshow(values[order[::-1]], "viridis" if letter in "ifo" else "RdBu_r", aspect="auto",
                              interpolation="nearest", vmin=middle - reach, vmax=middle + reach)
         figure.colorbar(image, ax=panel)
-        panel.set_ylabel(say("unit"))
+        panel.set(ylabel=say("unit"), yticks=[])
         panel.set_title(f"{letter}  {say(name)}", loc="left", fontsize="medium")
     panels[-1].set_xlabel(say("test window, in time"))
-    figure.supxlabel(say("Rows are units: at a panel's top those that rise with the input, at its bottom those that "
-                         "fall. Bright gates (i, f, o) are open, dark ones shut."), fontsize="medium")
+    figure.supxlabel(say("A row is a unit; each map has those on top that rise most with the input. "
+                         "The brighter i, f, o, the more open."), fontsize="medium")
     return figure
 
 
 # ---- 可以通过修改参数… | "by changing the parameters": the command line --------------------------------------------
-def number(kind, low, high):
+def bounded(kind, low, high):
     """Returns an argparse type: an int or float from `low` to `high`; argparse says the name when it turns one away."""
     def parse(text):
         if not low <= kind(text) <= high:
@@ -322,10 +321,10 @@ def number(kind, low, high):
     return parse
 
 
-def device(text):
+def available_device(text):
     """An argparse type: a device that this machine has; auto is CUDA where there is one."""
     cuda = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
-    here = ["cpu", *cuda, *["cuda"][:len(cuda)]]
+    here = ["cpu", *cuda] + ["cuda"] * bool(cuda)
     if text not in ("auto", *here):
         raise argparse.ArgumentTypeError(f"{text!r} is not on this machine; take auto or one of: {', '.join(here)}")
     return torch.device(here[-1] if text == "auto" else text)
@@ -334,7 +333,7 @@ def device(text):
 def figure_file(text):
     """An argparse type: the path of a figure, in a folder that can be written to."""
     path = Path(text)
-    if path.suffix not in (".png", ".pdf", ".svg") or path.is_dir():
+    if path.suffix.lower() not in (".png", ".pdf", ".svg") or path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a .png, .pdf or .svg file")
     try:
         with tempfile.TemporaryDirectory(dir=path.parent):
@@ -351,27 +350,27 @@ def command_line():
         epilog="Values in brackets are the defaults: the article's.", allow_abbrev=False)
     parser.error = lambda message: parser.exit(2, f"{parser.prog}: error: {message} (--help lists the options)\n")
     add = parser.add_argument_group("data").add_argument
-    add("--length", type=number(int, 3, 10**8), default=1000, metavar="N", help="points of the sine [%(default)s]")
-    add("--freq", type=number(float, 1e-6, 1e8), default=0.1, metavar="F", help="cycles over all points [%(default)s]")
+    add("--length", type=bounded(int, 3, 10**8), default=1000, metavar="N", help="points of the sine [%(default)s]")
+    add("--freq", type=bounded(float, 1e-6, 1e8), default=0.1, metavar="F", help="cycles over all points [%(default)s]")
     add("--data", metavar="FILE", help="text file with a series to take instead of the sine: a number a line, or columns")
     add("--column", metavar="C", help="name or number, from 1, of the file's column [its one column of numbers]")
     add = parser.add_argument_group("windows").add_argument
-    add("--seq-length", type=number(int, 1, 10**8), default=10, metavar="T", help="points a window [%(default)s]")
+    add("--seq-length", type=bounded(int, 1, 10**8), default=10, metavar="T", help="points a window [%(default)s]")
     add("--split", choices=("random", "time"), help="which 80 %% of the windows to train on [random; time with --data]")
     add = parser.add_argument_group("model").add_argument
-    add("--hidden-size", type=number(int, 1, 10**4), default=50, metavar="H", help="units a layer [%(default)s]")
-    add("--num-layers", type=number(int, 1, 100), default=1, metavar="L", help="LSTM layers [%(default)s]")
+    add("--hidden-size", type=bounded(int, 1, 10**4), default=50, metavar="H", help="units a layer [%(default)s]")
+    add("--num-layers", type=bounded(int, 1, 100), default=1, metavar="L", help="LSTM layers [%(default)s]")
     add = parser.add_argument_group("training").add_argument
-    add("--epochs", type=number(int, 1, 10**6), default=50, metavar="E", help="passes over the windows [%(default)s]")
-    add("--batch-size", type=number(int, 1, 10**8), default=32, metavar="B", help="windows a step [%(default)s]")
-    add("--lr", type=number(float, 1e-12, 1e30), default=0.001, metavar="R", help="learning rate of Adam [%(default)s]")
+    add("--epochs", type=bounded(int, 1, 10**6), default=50, metavar="E", help="passes over the windows [%(default)s]")
+    add("--batch-size", type=bounded(int, 1, 10**8), default=32, metavar="B", help="windows a step [%(default)s]")
+    add("--lr", type=bounded(float, 1e-12, 1e30), default=0.001, metavar="R", help="learning rate of Adam [%(default)s]")
     add("--schedule", choices=("constant", "one-cycle"), default="constant",
         help="of the learning rate; one-cycle rises to --lr and falls again [%(default)s]")
-    add("--seed", type=number(int, 0, 2**64 - 1), default=42, metavar="S", help="of all random draws [%(default)s]")
-    add("--device", type=device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N [%(default)s]")
-    add("--threads", type=number(int, 1, os.cpu_count()), metavar="N", help="CPU threads [1; PyTorch's choice if large]")
+    add("--seed", type=bounded(int, 0, 2**64 - 1), default=42, metavar="S", help="of all random draws [%(default)s]")
+    add("--device", type=available_device, default="auto", metavar="D", help="auto, cpu, cuda or cuda:N [%(default)s]")
+    add("--threads", type=bounded(int, 1, os.cpu_count()), metavar="N", help="CPU threads [1; PyTorch's choice if large]")
     add = parser.add_argument_group("results").add_argument
-    add("--forecast", type=number(int, 1, 10**6), metavar="STEPS", help="free-running steps past the end [none]")
+    add("--forecast", type=bounded(int, 1, 10**6), metavar="STEPS", help="free-running steps past the end [none]")
     add("--gates", action="store_true", help="also draw the gates: same file name with _gates added")
     add("--output", type=figure_file, default="lstm_sine.png", metavar="FILE", help="the figure [%(default)s]")
     add("--no-show", action="store_true", help="open no window where there is a screen")
@@ -379,42 +378,36 @@ def command_line():
     return parser
 
 
-class Progress:
-    """A loader that passes its batches on and, after two seconds, says on stderr how far all epochs have come."""
+def show_progress(optimizer, steps):
+    """Makes `optimizer` say on stderr, after two seconds, how many of its `steps` are done and how long the rest takes."""
+    done, began, due = 0, time.monotonic(), time.monotonic() + 2
 
-    def __init__(self, loader, epochs):
-        self.loader, self.total, self.done = loader, epochs * len(loader), 0
-        self.began, self.due = time.monotonic(), time.monotonic() + 2
+    def tick(*_):
+        nonlocal done, due
+        done, now = done + 1, time.monotonic()
+        if now > due:  # the carriage return lets the next line, which is longer, write over this one
+            left = (now - began) / done * (steps - done)
+            print(f"{done / steps:4.0%}, {left:.0f} s left   ", end="\r", file=sys.stderr, flush=True)
+            due = now + 0.5
 
-    def __len__(self):
-        return len(self.loader)
-
-    def __iter__(self):
-        for self.done, batch in enumerate(self.loader, self.done + 1):
-            yield batch
-            now = time.monotonic()
-            if now > self.due:  # the carriage return lets the next line, which is longer, write over this one
-                left = (now - self.began) / self.done * (self.total - self.done)
-                print(f"{self.done / self.total:4.0%}, {left:.0f} s left   ", end="\r", file=sys.stderr, flush=True)
-                self.due = now + 0.5
+    optimizer.register_step_post_hook(tick)
 
 
 def main(argv=None):
     """Runs the article's steps, one after the other, as the command line says; exits with 2 on what it cannot be."""
-    sys.stdout.reconfigure(encoding="ascii", errors="backslashreplace", line_buffering=True)
     parser = command_line()
     args = parser.parse_args(argv)
     split = args.split or ("time" if args.data else "random")
     torch.manual_seed(args.seed)
-    if args.column and not args.data:
+    if args.column is not None and not args.data:
         parser.error("--column names a column of a file; give the file with --data")
     try:
         series, name = (read_series(args.data, args.column) if args.data else
                         (generate_sequence(args.length, args.freq), f"{args.freq:g} cycles of a sine"))
         x, y = create_sequences(series, args.seq_length)  # (n, T) and (n,), in the units of the data
         train, test = split_windows(len(x), split)
-        if np.ptp(y[train]) == 0:
-            raise ValueError("the training part is constant, there is nothing to learn; take a series that varies")
+        if not 1e-100 < np.ptp(y[train]) < 1e100:
+            raise ValueError("the training part is constant or out of scale; take a series that varies by 1e-100 to 1e100")
     except OSError as error:
         parser.error(f"cannot read {args.data}: {error.strerror}; --data takes a text file")
     except ValueError as error:
@@ -426,9 +419,10 @@ def main(argv=None):
     scaled = torch.from_numpy(((series - mean) / std).astype(np.float32)).to(args.device)
     windows = TensorDataset(*(part.unsqueeze(-1) for part in create_sequences(scaled, args.seq_length)))
 
-    def fetch(numbers):  # a batch by one indexing; non_blocking: the CPU need not wait until the GPU is ready for it
+    def fetch(numbers):  # non_blocking: the CPU need not wait until the GPU is ready for the numbers
         return windows[numbers.to(args.device, non_blocking=True)]  # (B, T, 1) and (B, 1)
 
+    # With batch_size=None a loader asks for train[numbers of a whole batch] at once, and fetch cuts those windows out.
     train_loader = DataLoader(train, sampler=BatchSampler(RandomSampler(train), args.batch_size, drop_last=False),
                               batch_size=None, collate_fn=fetch)
     test_loader = DataLoader(test.split(args.batch_size), batch_size=None, collate_fn=fetch)
@@ -442,8 +436,9 @@ def main(argv=None):
     print(f"parameters: LSTM {lstm_size:,} (a plain RNN of its size {rnn_size:,}), head {head_size:,}")
 
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
-    watched = Progress(train_loader, args.epochs) if sys.stderr.isatty() else train_loader
-    train_model(model, watched, nn.MSELoss(), optimizer, args.epochs, args.schedule)
+    if sys.stderr and sys.stderr.isatty():
+        show_progress(optimizer, args.epochs * len(train_loader))
+    train_model(model, train_loader, nn.MSELoss(), optimizer, args.epochs, args.schedule)
     predictions = evaluate_model(model, test_loader)[0][:, 0] * std + mean  # (test,)
     persistence, linear = baselines(x, y, train)
     errors = [rmse(part, y[test]) for part in (predictions, persistence[test], linear[test])]
@@ -470,7 +465,7 @@ def main(argv=None):
             numbers = test.sort().values[:SHOWN]
             with torch.no_grad():  # batch by batch, to keep no more than the last step of the last layer
                 gates = [torch.stack([*lstm_by_hand(model.lstm, fetch(part)[0]).values()])[:, -1, :, -1]
-                         for part in numbers.split(args.batch_size)]
+                         for part in numbers.split(args.batch_size)]  # each (6, B, H)
             gates = dict(zip("ifgoch", torch.cat(gates, dim=1).cpu().numpy()))
             path = args.output.with_stem(args.output.stem + "_gates")
             figures[path] = plot_gates(x[numbers, -1], gates, say)
@@ -484,6 +479,8 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    if sys.stdout:  # a console with an old code page cannot show every file name
+        sys.stdout.reconfigure(encoding="ascii", errors="backslashreplace", line_buffering=True)
     try:
         main()
     except KeyboardInterrupt:

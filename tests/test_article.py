@@ -117,15 +117,16 @@ def test_the_output_gate_lets_the_cell_state_through_or_not():
 
 
 def test_the_four_inputs_are_linear_combinations_of_the_same_data_with_different_weights():
-    """二.4: 「这四个输入也就是对同一组输入数据的线性组合，只是组合了不同参数」"""
-    lstm = lstm_with()
+    """二.4: 「这四个输入也就是对同一组输入数据的线性组合，只是组合了不同参数」: and a bias, set to 0 here."""
+    lstm = lstm_with(i=0, f=0, g=0, o=0)
+    lstm.bias_hh_l0.zero_()
 
     def four(x):  # what goes into the squashing functions, undone from what comes out
         gates = lstm_by_hand(lstm, x)
         return torch.cat([gates[k].atanh() if k == "g" else gates[k].logit() for k in "ifgo"])
 
     x, y = waves(1), waves(1).flip(0)
-    torch.testing.assert_close(four(0.3 * x + 0.7 * y), 0.3 * four(x) + 0.7 * four(y))
+    torch.testing.assert_close(four(0.3 * x - 2 * y), 0.3 * four(x) - 2 * four(y))
     assert all((four(x)[k] - four(x)[j]).abs().max() > 0.01 for k in range(4) for j in range(k))
 
 
@@ -163,13 +164,13 @@ def test_with_an_open_forget_gate_the_gradient_reaches_100_steps_back():
 
 
 def test_with_pytorchs_initialisation_the_gradient_fades_within_20_steps_as_in_an_rnn():
-    """三.1: the same sentence does not hold as `nn.LSTM` starts: measured 2e-5 at 20 steps, RNN 4e-6; at 10 3x an RNN's."""
+    """三.1: the same sentence does not hold as `nn.LSTM` starts: 5e-3 of it is left at 10 steps, 2e-5 at 20, 7e-21 at 100."""
     assert 1 < reach(nn.LSTM, 10) / reach(nn.RNN, 10) < 10
     assert reach(nn.LSTM, 20) < 1e-3 and reach(nn.LSTM, 100) < 1e-15
 
 
 def test_a_step_of_an_lstm_costs_four_times_the_operations_of_an_rnns():
-    """三.2: 「包含多个门和大量参数，训练过程通常需要更多的计算资源和时间」: forward and backward, counted."""
+    """三.2: 「包含多个门和大量参数，训练过程通常需要更多的计算资源和时间」: in matrix products, forward and backward."""
     def operations(kind):
         cell, x = kind(1, 50), torch.randn(32, 1, requires_grad=True)
         with FlopCounterMode(display=False) as counter:
@@ -181,11 +182,11 @@ def test_a_step_of_an_lstm_costs_four_times_the_operations_of_an_rnns():
 
 
 def test_few_noisy_points_are_learned_by_heart():
-    """三.2: 「容易出现过拟合问题」: holds when the series is short and noisy; it has a fifth of the training error."""
+    """三.2: 「容易出现过拟合问题」: holds when the series is short and noisy: it errs far less on what it has seen."""
     noise = np.random.default_rng(0).normal(size=60)
     model, x, y, sides = train(noise, epochs=300, lr=0.01)
     learned, unseen = (rmse(*evaluate_model(model, [(x[side], y[side])])) for side in sides)
-    assert learned < 0.2 * unseen
+    assert learned < 0.01 * unseen
 
 
 def test_on_the_article_series_nothing_is_overfitted(article):

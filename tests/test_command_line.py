@@ -11,9 +11,11 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPT
+from conftest import SCRIPT, series_tensors
 from matplotlib import font_manager
 from test_training import PUBLISHED, TOLERANCE
+from torch import nn
+from torch.utils.data import DataLoader, Subset, TensorDataset, random_split
 
 import lstm_sine
 
@@ -32,12 +34,18 @@ def run(folder, *options, **changes):
 
 
 LEVEL = 300 + 40 * np.sin(np.arange(300) / 5) + np.random.default_rng(0).normal(size=300)
+WAVE = np.sin(np.arange(100.0))
 HOMELESS = dict(HOME="/nonexistent", MPLCONFIGDIR=None, XDG_CONFIG_HOME=None, XDG_CACHE_HOME=None)
 RUNS = {
     "article": ([], {}),
     "wave": ("--freq 10 --split time --seq-length 6 --schedule one-cycle --lr 0.02 --epochs 40 --forecast 100".split(), {}),
     "file": ("--data level.csv --epochs 30 --lr 0.01 --forecast 50 --gates --output 图.pdf".split(), {}),
-    "homeless": (QUICK, HOMELESS),
+    "options": ("--data level.csv --column 2 --split random --seq-length 5 --hidden-size 7 --num-layers 2 --batch-size 16 "
+                "--lr 0.02 --seed 7 --threads 1 --epochs 2 --lang en --output options.svg".split(), dict(MATPLOTLIBRC="rc")),
+    "homeless": ([*QUICK, "--output", "labels.svg"], dict(MATPLOTLIBRC="rc", **HOMELESS)),
+    "diverged": ([*QUICK, "--lr", "1e30"], {}),
+    "plain": (["--data", "plain.csv", "--epochs", "2"], {}),
+    "spoilt": (["--data", "spoilt.csv", "--epochs", "2"], {}),
 }
 
 
@@ -46,7 +54,13 @@ def runs(tmp_path_factory):
     """The runs above, two at a time: each one's folder and finished process."""
     folders = {name: tmp_path_factory.mktemp(name) for name in RUNS}
     rows = [f"day {k},{value:.4f}" for k, value in enumerate(LEVEL)]
-    (folders["file"] / "level.csv").write_bytes(("\ufeffdate,level\r\n" + "\r\n".join(rows) + "\r\n").encode())
+    for name in ("file", "options"):
+        (folders[name] / "level.csv").write_bytes(("\ufeffdate,level\r\n" + "\r\n".join(rows) + "\r\n").encode())
+    for name in ("options", "homeless"):
+        (folders[name] / "rc").write_text("svg.fonttype: none")  # text stays text, to be read below
+    for name, factor in (("plain", 1), ("spoilt", 50)):
+        np.savetxt(folders[name] / f"{name}.csv", np.append(WAVE[:82], factor * WAVE[82:]))
+    (folders["diverged"] / "lstm_sine.png").write_text("old")
     with ThreadPoolExecutor(2) as pool:
         done = pool.map(lambda name: run(folders[name], *RUNS[name][0], **RUNS[name][1]), RUNS)
         return {name: (folders[name], process) for name, process in zip(RUNS, done)}
@@ -107,37 +121,45 @@ WRONG_RUNS = [
     ("--length 10", "no window of 10 with a target fits into 10 points; take .* 1 to 9"),
     ("--length 11", "single window cannot be split; take a longer series or a shorter window"),
     ("--output no/such/folder.png", "--output: cannot write in 'no.*such' .*; name a file in a folder that exists"),
+    ("--data .", "cannot read .: .*takes a text file"),
     ("--data none.csv", "cannot read none.csv: No such file.*takes a text file"),
     ("--data constant.csv", "constant.csv: the training part is constant"),
     ("--data gap.csv", "gap.csv: line 31: no number in column level"),
     ("--data short.csv", "short.csv: no window of 10 with a target fits into 3 points"),
     ("--column level", "--column .*--data"),
 ]
+if os.path.isdir("/proc/self"):  # a folder that takes no file, whoever asks
+    WRONG_RUNS.append(("--output /proc/lstm.png", "cannot write in '/proc'"))
 
 
-def test_a_run_that_cannot_be_gets_one_line_and_status_2_and_nothing_is_written(tmp_path):
+@pytest.fixture
+def wrong_files(tmp_path):
     (tmp_path / "constant.csv").write_text("0.1\n" * 50)
     (tmp_path / "gap.csv").write_text("level\n" + "1.5\n" * 29 + "none\n" + "2.5\n" * 20)
     (tmp_path / "short.csv").write_text("1\n2\n3\n")
-    before = sorted(tmp_path.iterdir())
-    with ThreadPoolExecutor(2) as pool:
-        runs = pool.map(lambda wrong: run(tmp_path, *wrong[0].split()), WRONG_RUNS)
-        for (options, message), done in zip(WRONG_RUNS, runs):
-            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), (options, done.stderr)
-            assert re.search(message, done.stderr), (options, done.stderr)
-    assert sorted(tmp_path.iterdir()) == before
+    return tmp_path
+
+
+@pytest.mark.parametrize("options, message", WRONG_RUNS)
+def test_a_run_that_cannot_be_is_refused_before_training(options, message, wrong_files, monkeypatch, capsys):
+    monkeypatch.chdir(wrong_files)
+    with pytest.raises(SystemExit) as stopped:
+        lstm_sine.main(options.split())
+    output = capsys.readouterr()
+    assert (stopped.value.code, output.out, output.err.count("\n")) == (2, "", 1) and re.search(message, output.err)
+
+
+def test_a_refused_run_gets_one_line_and_status_2_and_writes_nothing(wrong_files):
+    before = sorted(wrong_files.iterdir())
+    done = run(wrong_files, "--data", "gap.csv")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "gap.csv: line 31: no number in column level" in done.stderr and sorted(wrong_files.iterdir()) == before
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="every folder is writable for this user")
 def test_a_read_only_folder_is_refused_before_training(tmp_path):
     tmp_path.chmod(0o500)
     done = run(tmp_path)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "cannot write in" in done.stderr
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write in, as /proc is")
-def test_a_folder_that_takes_no_file_is_refused_before_training(tmp_path):
-    done = run(tmp_path, "--output", "/proc/lstm.png")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "cannot write in" in done.stderr
 
 
@@ -148,21 +170,41 @@ def test_a_series_from_a_file_is_split_in_time_forecast_and_drawn_in_its_own_uni
     assert "; 0% of the test targets" in done.stdout
     lstm, persistence = map(float, re.search(r"LSTM (\S+), persistence (\S+),", done.stdout).groups())
     assert persistence == pytest.approx(np.sqrt(np.mean(np.diff(LEVEL)[-58:] ** 2)), rel=1e-3)
-    assert 1 < lstm < persistence  # below the noise of 1 nothing can be, and the values lie around 300
+    assert 1 < lstm < persistence  # in units of the file: noise of 1 on values around 300
     assert 250 < float(re.search(r"50 free-running steps, the first (\S+)", done.stdout)[1]) < 350
     assert {path.name for path in folder.iterdir()} == {"level.csv", "图.pdf", "图_gates.pdf"}
 
 
-def test_only_the_training_part_sets_the_scale(tmp_path):
-    wave = np.sin(np.arange(100.0))
-    for name, factor in (("plain", 1), ("spoilt", 50)):
-        np.savetxt(tmp_path / f"{name}.csv", np.append(wave[:82], factor * wave[82:]))
-    with ThreadPoolExecutor(2) as pool:
-        outputs = [done.stdout for done in pool.map(lambda name: run(tmp_path, "--data", name, "--epochs", "2", "--output",
-                                                                     name + ".svg"), ("plain.csv", "spoilt.csv"))]
+def test_only_the_training_part_sets_the_scale(runs):
+    outputs = [runs[name][1].stdout for name in ("plain", "spoilt")]
     losses = [re.findall("Loss: (.*)", output) for output in outputs]
     assert losses[0] == losses[1] != []
     assert re.findall("RMSE.*", outputs[0]) != re.findall("RMSE.*", outputs[1])
+
+
+def test_every_option_of_data_windows_model_and_training_takes_effect(runs):
+    folder, done = runs["options"]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "CPU threads: 1, seed: 7" in done.stdout and "column level" in done.stdout and "split: random" in done.stdout
+    assert f"LSTM {4 * 7 * (1 + 7 + 2) + 4 * 7 * (7 + 7 + 2)} (" in done.stdout and "head 8" in done.stdout
+    torch.manual_seed(7)
+    level = LEVEL.round(4)
+    train, _ = random_split(range(295), [236, 59])
+    targets = level[5:][train.indices]
+    x, y = series_tensors((level - targets.mean()) / targets.std(), 5)
+    model = lstm_sine.LSTMModel(hidden_size=7, num_layers=2)
+    loader = DataLoader(Subset(TensorDataset(x, y), train.indices), batch_size=16, shuffle=True)
+    losses = lstm_sine.train_model(model, loader, nn.MSELoss(), torch.optim.Adam(model.parameters(), lr=0.02), 2, report=str)
+    assert float(re.search(r"\[2/2], Loss: (\S+)", done.stdout)[1]) == pytest.approx(losses[-1], rel=1e-4)
+    assert "LSTM prediction results" in (folder / "options.svg").read_text(encoding="utf-8")
+
+
+def test_the_winner_has_the_smallest_error(runs):
+    for folder, done in runs.values():
+        found = re.search(r"LSTM (\S+), persistence (\S+), linear autoregression (\S+)\n.*: (.*) wins", done.stdout)
+        if found:
+            errors = list(map(float, found.groups()[:3]))
+            assert found[4] == ("the LSTM", "persistence", "the latter")[errors.index(min(errors))]
 
 
 def test_the_forecast_of_the_sine_is_held_against_its_true_continuation(runs):
@@ -170,13 +212,43 @@ def test_the_forecast_of_the_sine_is_held_against_its_true_continuation(runs):
     assert float(re.search(r"RMSE against the true sine: (\S+)", done.stdout)[1]) < 0.05
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_status_1_and_the_old_figure_stays(tmp_path):
-    (tmp_path / "lstm_sine.png").write_text("old")
-    done = run(tmp_path, *QUICK, "--lr", "1e30")
+def test_a_loss_that_is_not_finite_ends_the_run_with_status_1_and_the_old_figure_stays(runs):
+    folder, done = runs["diverged"]
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert re.search("the loss is (inf|nan) in epoch 1; try a lower learning rate .--lr", done.stderr)
-    assert [path.name for path in tmp_path.iterdir()] == ["lstm_sine.png"]
-    assert (tmp_path / "lstm_sine.png").read_text() == "old"
+    assert [path.name for path in folder.iterdir()] == ["lstm_sine.png"]
+    assert (folder / "lstm_sine.png").read_text() == "old"
+
+
+def test_a_figure_that_cannot_be_written_whole_leaves_the_old_one_and_no_part(tmp_path, monkeypatch):
+    def half(figure, path, **options):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    path = tmp_path / "figure.png"
+    path.write_text("old")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(OSError, match="disk full"):
+        lstm_sine.main([*QUICK, "--no-show", "--output", str(path)])
+    assert [part.name for part in tmp_path.iterdir()] == ["figure.png"] and path.read_text() == "old"
+
+
+def test_the_gates_drawn_are_the_last_layers_at_the_last_step_of_the_test_windows_in_time(tmp_path, monkeypatch):
+    models, drawn = [], []
+    monkeypatch.setattr(lstm_sine, "evaluate_model", lambda model, loader, evaluate=lstm_sine.evaluate_model: (
+        models.append(model), evaluate(model, loader))[1])
+    monkeypatch.setattr(lstm_sine, "plot_gates", lambda *args, plot=lstm_sine.plot_gates: (drawn.append(args), plot(*args))[1])
+    lstm_sine.main([*QUICK, "--num-layers", "2", "--gates", "--no-show", "--output", str(tmp_path / "figure.png")])
+    torch.manual_seed(42)
+    _, test = random_split(range(50), [40, 10])
+    x, _ = series_tensors(lstm_sine.generate_sequence(60), 10)
+    x = x[sorted(test.indices)]
+    (inputs, gates, _), = drawn
+    np.testing.assert_allclose(inputs, x[:, -1, 0], atol=1e-7)
+    with torch.no_grad():
+        _, (h, c) = models[0].lstm(x)
+    np.testing.assert_allclose(gates["h"], h[-1], atol=1e-6)
+    np.testing.assert_allclose(gates["c"], c[-1], atol=1e-6)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a process cannot be sent Ctrl-C alone on Windows")
@@ -215,11 +287,11 @@ def test_a_reader_who_closes_the_pipe_gets_no_traceback(tmp_path):
 
 def test_without_a_home_the_run_ends_well_without_a_traceback(runs):
     folder, done = runs["homeless"]
-    assert done.returncode == 0 and "Traceback" not in done.stderr and is_png(folder / "lstm_sine.png")
+    assert done.returncode == 0 and "Traceback" not in done.stderr and (folder / "labels.svg").stat().st_size > 10_000
 
 
 def test_help_groups_the_options_and_names_the_article_values():
-    text = run(".", "--help").stdout
+    text = lstm_sine.command_line().format_help()
     groups = re.findall(r"^(\w+):$", text, flags=re.M)
     assert groups[-5:] == ["data", "windows", "model", "training", "results"] and text.isascii()
     for option, value in {"length": 1000, "freq": 0.1, "seq-length": 10, "hidden-size": 50, "num-layers": 1, "epochs": 50,
@@ -245,13 +317,24 @@ def test_importing_the_module_changes_and_prints_nothing(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and not list(tmp_path.iterdir())
 
 
+HAS_CHINESE = any("CJK" in font.name or font.name in ("SimHei", "Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei")
+                  for font in font_manager.fontManager.ttflist)
+
+
 def test_a_font_that_draws_boxes_is_not_taken_for_a_chinese_one(monkeypatch):
-    boxes = [font for font in font_manager.fontManager.ttflist if font.name.startswith(("Last Resort", "DejaVu"))]
+    boxes = [font for font in font_manager.fontManager.ttflist if font.name.startswith("Last Resort")]
+    if not boxes:
+        pytest.skip("this matplotlib brings no font of boxes")
     monkeypatch.setattr(font_manager.fontManager, "ttflist", boxes)
     assert lstm_sine.chinese_font() is None
 
 
-@pytest.mark.skipif(lstm_sine.chinese_font() is None, reason="no font for Chinese on this machine")
+def test_the_labels_are_chinese_where_a_font_has_them_and_english_elsewhere(runs):
+    text = (runs["homeless"][0] / "labels.svg").read_text(encoding="utf-8")
+    assert ("LSTM预测结果" in text) == HAS_CHINESE and ("LSTM prediction results" in text) != HAS_CHINESE
+
+
+@pytest.mark.skipif(not HAS_CHINESE, reason="no font for Chinese on this machine")
 def test_chinese_labels_are_drawn_without_a_missing_glyph(tmp_path):
     font = lstm_sine.chinese_font()
     with matplotlib.rc_context({"font.family": ["DejaVu Sans", font]}), warnings.catch_warnings():

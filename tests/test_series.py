@@ -105,6 +105,7 @@ GOOD = {
     "quoted text with commas": ('"a, b","level"\n"x, y","1.5"\n"u, v",-2\nw,30\n', None),
     "chosen by name": ("时间,level,other\n1,1.5,0\n2,-2,0\n3,30,0\n", "level"),
     "chosen by number": ("1,1.5,0\n2,-2,0\n3,30,0\n", "2"),
+    "years as names": ("id,1990,1991\n1,1.5,\n2,-2,\n3,30,\n", "1990"),
     "gaps in another column": ("level,other\n1.5,\n-2,\n30,4\n", "level"),
 }
 
@@ -115,7 +116,7 @@ def test_a_series_is_read_from(tmp_path, text, column):
     path.write_bytes(text.encode())
     values, name = read_series(path, column)
     assert values.tolist() == [1.5, -2, 30] and values.dtype == np.float64
-    assert name == ("level" if "level" in text else "2" if "," in text else "1")
+    assert name == ("level" if "level" in text else "1990" if "1990" in text else "2" if "," in text else "1")
 
 
 BAD = {
@@ -128,6 +129,7 @@ BAD = {
     "a column number too high": (b"1,2\n3,4\n", "3", "no columns '3'.*--column: 1, 2"),
     "a missing line": (b"1\n2\n\n4\n", None, "line 3: no number"),
     "a missing cell": (b"a,b\nx,1\ny,\nz,3\n", None, "line 3: no number in column b .'y,'"),
+    "a gap at the start": (b"\n1\n2\n3\n", None, "line 1: no number"),
     "nan": (b"a\n1\n2\nnan\n", None, "line 4: no number in column a .'nan'"),
     "inf": (b"1\n2\ninf\n", None, "line 3: no number"),
     "text in the column": (b"1\n2\n3\nN/A\n5\n", None, "line 4: no number.*'N/A'.*fill the gap"),

@@ -94,6 +94,7 @@ def test_training_is_the_plain_loop_with_the_schedule_stepped_a_batch(schedule):
     expected = plain_loop(plain, batches, optimizer, 3, cycle if schedule == "one-cycle" else None)
     if schedule == "constant":
         expected = plain_loop(plain := copy.deepcopy(mine), batches, torch.optim.Adam(plain.parameters(), lr=0.02), 3)
+    mine.eval()
     losses = train_model(mine, batches, nn.MSELoss(), torch.optim.Adam(mine.parameters(), lr=0.02), 3, schedule, str)
     assert losses == pytest.approx(expected, rel=1e-6)
     assert mine.training
@@ -230,6 +231,14 @@ def test_the_predictions_figure_shows_the_article_view_the_series_and_the_errors
     np.testing.assert_allclose(drawn[error]["persistence"].get_ydata(), abs(series[at] - series[at - 1]))
     np.testing.assert_allclose(drawn[error]["free-running forecast"].get_ydata(), 1)
     assert error.get_yscale() == "log"
+
+
+def test_of_a_long_series_the_last_steps_are_drawn():
+    series = generate_sequence(2500, 25)
+    figure = plot_predictions(series, np.arange(100, 2500), series[100:])
+    lines = {line.get_label(): line.get_xdata() for line in figure.axes[1].lines}
+    assert (lines["one-step prediction"][0], lines["one-step prediction"][-1]) == (500, 2499)
+    assert (lines["training part"][0], lines["training part"][-1]) == (500, 2499)
 
 
 def test_the_gates_figure_has_a_map_of_all_units_for_each_letter():
