@@ -233,6 +233,16 @@ def test_a_figure_that_cannot_be_written_whole_leaves_the_old_one_and_no_part(tm
     assert [part.name for part in tmp_path.iterdir()] == ["figure.png"] and path.read_text() == "old"
 
 
+def test_the_true_continuation_goes_on_where_the_sine_ends(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(lstm_sine, "plot_predictions", lambda *args, plot=lstm_sine.plot_predictions: (
+        drawn.append(args), plot(*args))[1])
+    lstm_sine.main([*QUICK, "--freq", "3", "--forecast", "200", "--no-show", "--output", str(tmp_path / "figure.png")])
+    (series, _, _, future, truth, _), = drawn
+    assert future.shape == (200,)
+    np.testing.assert_allclose(truth, np.sin(2 * np.pi * 3 * np.arange(60, 260) / 59), atol=1e-9)
+
+
 def test_the_gates_drawn_are_the_last_layers_at_the_last_step_of_the_test_windows_in_time(tmp_path, monkeypatch):
     models, drawn = [], []
     monkeypatch.setattr(lstm_sine, "evaluate_model", lambda model, loader, evaluate=lstm_sine.evaluate_model: (

@@ -106,6 +106,7 @@ GOOD = {
     "chosen by name": ("时间,level,other\n1,1.5,0\n2,-2,0\n3,30,0\n", "level"),
     "chosen by number": ("1,1.5,0\n2,-2,0\n3,30,0\n", "2"),
     "years as names": ("id,1990,1991\n1,1.5,\n2,-2,\n3,30,\n", "1990"),
+    "a column of text with a number in it": ("note,level\nx,1.5\n7,-2\ny,30\n", None),
     "gaps in another column": ("level,other\n1.5,\n-2,\n30,4\n", "level"),
 }
 
