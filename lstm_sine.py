@@ -413,8 +413,9 @@ def main(argv=None):
     except ValueError as error:
         parser.error(f"{args.data}: {error}" if args.data else error)
 
-    if args.threads or args.batch_size * args.hidden_size**2 < 10**6:  # small steps gain nothing from more threads,
-        torch.set_num_threads(args.threads or 1)                         # and idle ones slow other processes down
+    # Small steps gain little from a second thread, and threads that wait for work slow other processes down.
+    if args.threads or args.batch_size * args.hidden_size**2 < 10**6:
+        torch.set_num_threads(args.threads or 1)
     mean, std = (y[train].mean(), y[train].std()) if args.data else (0.0, 1.0)
     scaled = torch.from_numpy(((series - mean) / std).astype(np.float32)).to(args.device)
     windows = TensorDataset(*(part.unsqueeze(-1) for part in create_sequences(scaled, args.seq_length)))
@@ -439,7 +440,7 @@ def main(argv=None):
     if sys.stderr and sys.stderr.isatty():
         show_progress(optimizer, args.epochs * len(train_loader))
     train_model(model, train_loader, nn.MSELoss(), optimizer, args.epochs, args.schedule)
-    predictions = evaluate_model(model, test_loader)[0][:, 0] * std + mean  # (test,)
+    predictions = evaluate_model(model, test_loader)[0][:, 0].astype(np.float64) * std + mean  # (test,)
     persistence, linear = baselines(x, y, train)
     errors = [rmse(part, y[test]) for part in (predictions, persistence[test], linear[test])]
     print("test RMSE: LSTM {:.6e}, persistence {:.6e}, linear autoregression {:.6e}".format(*errors))
@@ -448,7 +449,7 @@ def main(argv=None):
               "{} wins.".format(*errors[0] / errors[1:], ("the LSTM", "persistence", "the latter")[np.argmin(errors)]))
     future = truth = None
     if args.forecast:
-        future = forecast(model, scaled[-args.seq_length:], args.forecast) * std + mean
+        future = forecast(model, scaled[-args.seq_length:], args.forecast).astype(np.float64) * std + mean
         print(f"forecast: {args.forecast:,} free-running steps, the first {future[0]:.6g}")
     if args.forecast and not args.data:
         total = args.length + args.forecast
