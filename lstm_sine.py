@@ -67,7 +67,9 @@ def read_series(path, column=None):
     if len(chosen) != 1:
         raise ValueError(f"{len(chosen) or 'no'} columns {'of numbers' if column is None else repr(column)}; separate "
                          f"columns by commas, choose one with --column: {', '.join(names[k] for k in numeric) or 'none'}")
-    for line in np.flatnonzero(~known[header:, chosen[0]]) + header:
+    gaps = np.flatnonzero(~known[header:, chosen[0]]) + header
+    if gaps.size:
+        line = gaps[0]
         raise ValueError(f"line {line + 1}: no number in column {names[chosen[0]]} ({lines[line][:40]!r}); "
                          "fill the gap or take the line out")
     return table[header:, chosen[0]], names[chosen[0]]
@@ -118,8 +120,8 @@ class LSTMModel(nn.Module):
         self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
         self.fc = nn.Linear(hidden_size, output_size)
 
-    def forward(self, x):         # (B, T, input_size)
-        out, _ = self.lstm(x)     # (B, T, hidden_size); h and c start at zero, as the article sets them
+    def forward(self, x):           # (B, T, input_size)
+        out, _ = self.lstm(x)       # (B, T, hidden_size); h and c start at zero, as the article sets them
         return self.fc(out[:, -1])  # (B, output_size)
 
 
@@ -465,7 +467,7 @@ def main(argv=None):
         if args.gates:
             numbers = test.sort().values[:SHOWN]
             with torch.no_grad():  # batch by batch, to keep no more than the last step of the last layer
-                gates = [torch.stack([*lstm_by_hand(model.lstm, fetch(part)[0]).values()])[:, -1, :, -1]
+                gates = [torch.stack([states[-1, :, -1] for states in lstm_by_hand(model.lstm, fetch(part)[0]).values()])
                          for part in numbers.split(args.batch_size)]  # each (6, B, H)
             gates = dict(zip("ifgoch", torch.cat(gates, dim=1).cpu().numpy()))
             path = args.output.with_stem(args.output.stem + "_gates")

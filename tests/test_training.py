@@ -87,13 +87,12 @@ def plain_loop(model, loader, optimizer, epochs, scheduler=None):
 def test_training_is_the_plain_loop_with_the_schedule_stepped_a_batch(schedule):
     torch.manual_seed(0)
     batches = list(DataLoader(TensorDataset(*series_tensors(generate_sequence(200, 2), 5)), batch_size=50))
-    mine, plain = LSTMModel(hidden_size=6), LSTMModel(hidden_size=6)
-    plain.load_state_dict(mine.state_dict())
-    optimizer = torch.optim.Adam(plain.parameters(), lr=0.02)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, epochs=3, steps_per_epoch=len(batches))
-    expected = plain_loop(plain, batches, optimizer, 3, cycle if schedule == "one-cycle" else None)
-    if schedule == "constant":
-        expected = plain_loop(plain := copy.deepcopy(mine), batches, torch.optim.Adam(plain.parameters(), lr=0.02), 3)
+    mine = LSTMModel(hidden_size=6)
+    plain = copy.deepcopy(mine)
+    optimizer, scheduler = torch.optim.Adam(plain.parameters(), lr=0.02), None
+    if schedule == "one-cycle":
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, epochs=3, steps_per_epoch=len(batches))
+    expected = plain_loop(plain, batches, optimizer, 3, scheduler)
     mine.eval()
     losses = train_model(mine, batches, nn.MSELoss(), torch.optim.Adam(mine.parameters(), lr=0.02), 3, schedule, str)
     assert losses == pytest.approx(expected, rel=1e-6)
