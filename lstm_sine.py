@@ -3,10 +3,9 @@
     python lstm_sine.py           trains as the article does, prints the losses, draws lstm_sine.png
     python lstm_sine.py --help    a forecast, a look at the memory, a series of your own, and more
 
-Read it beside the article 长短期记忆（LSTM）网络模型; the rulers carry its headings. Three parts:
-
+Read it beside the article 长短期记忆（LSTM）网络模型, whose headings it carries. Three parts:
 1. The article in its own order: an LSTM cell by hand, then data, model, training and evaluation.
-   It ends with `main`, the list of the article's steps: whoever knows what it says can stop there.
+   It ends with `main`, the list of the article's steps. Who understands that can stop reading.
 2. The pictures.
 3. The rest, none of it about LSTMs: files, printed text, saving, options, start.
 """
@@ -38,26 +37,27 @@ def lstm_by_hand(lstm, x):
     """Runs the weights of an `nn.LSTM` through the equations of section 2, one line an equation.
 
     `lstm`: batch_first, one direction, with biases. `x`: (B, T, input_size), B windows of T steps.
-    Returns what the last layer computed: a dict from each letter i, f, g, o, c, h to (B, T, H).
-    Letters as on PyTorch's nn.LSTM page: W_if leads from the input to f, W_hf from the last h to f.
-    Sources: Hochreiter & Schmidhuber 1997 (c, i, o), Gers et al. 2000 (f).
+    Returns what the last layer computed: a dict from each letter i, f, g, o, c, h to (B, T, H), H
+    units. Letters as on PyTorch's nn.LSTM page: W_if leads from the input to f, W_hf from h to f.
+    Sources: Hochreiter & Schmidhuber 1997 (c, i, o), Gers et al. 2000 (f). `main` tests it.
     """
     layer_input = x
     for weight_ih, weight_hh, bias_ih, bias_hh in lstm.all_weights:  # one round a layer
+        # PyTorch stacks the weights of i, f, g and o in one matrix, and splits a bias into two.
         W_ii, W_if, W_ig, W_io = weight_ih.chunk(4)           # each (H, width of layer_input)
         W_hi, W_hf, W_hg, W_ho = weight_hh.chunk(4)           # each (H, H)
         b_i, b_f, b_g, b_o = (bias_ih + bias_hh).chunk(4)     # each (H,)
         h = c = x.new_zeros(len(x), lstm.hidden_size)         # (B, H): nothing seen, nothing kept
         steps = []
         for x_t in layer_input.unbind(dim=1):                 # (B, width of layer_input)
-            # 四个输入: all four read the same x_t and h, each through weights of its own.
+            # 四个输入: four sums of the same x_t and last h, each with weights of its own.
             i = torch.sigmoid(x_t @ W_ii.T + h @ W_hi.T + b_i)  # 1st: 输入门 input gate, lets in
             f = torch.sigmoid(x_t @ W_if.T + h @ W_hf.T + b_f)  # 2nd: 遗忘门 forget gate, keeps
-            g = torch.tanh(x_t @ W_ig.T + h @ W_hg.T + b_g)     # 3rd: 候选值 candidate, the news
-            o = torch.sigmoid(x_t @ W_io.T + h @ W_ho.T + b_o)  # 4th: 输出门 output gate, shows
-            # 记忆细胞 cell state: keep f of the old, let in i of the news. Along this line the
+            g = torch.tanh(x_t @ W_ig.T + h @ W_hg.T + b_g)     # 3rd: 候选值 what may be let in
+            o = torch.sigmoid(x_t @ W_io.T + h @ W_ho.T + b_o)  # 4th: 输出门 output gate, lets out
+            # 记忆细胞 cell state: keep f of the old, let in i of the new. Along this line the
             # gradient dc_t / dc_(t-1) is f itself: while f is near 1, it survives many steps. In
-            # a plain RNN each step multiplies it by weights and a slope of tanh, and it vanishes.
+            # a plain RNN, weights and a slope of tanh multiply it: it vanishes, or explodes.
             c = f * c + i * g
             h = o * torch.tanh(c)                             # 隐藏状态 hidden state, the output
             steps.append(torch.stack([i, f, g, o, c, h]))     # (6, B, H)
@@ -82,13 +82,13 @@ def create_sequences(data, seq_length):
     """
     if not 1 <= seq_length < len(data):
         raise ValueError(f"no window of {seq_length} points with a target fits into {len(data)}")
-    # Writeable, because PyTorch warns of arrays that are not.
+    # Writeable, because torch.from_numpy warns of arrays that are not.
     windows = np.lib.stride_tricks.sliding_window_view(data, seq_length, writeable=True)
     return windows[:-1], data[seq_length:]
 
 
 def split_windows(count, split="random"):
-    """Splits the window numbers 0 to count - 1: 80 % to train on, the rest to test.
+    """Splits the indices of windows, 0 to count - 1: 80 % to train on, the rest to test.
 
     "random" draws as the article's `random_split` does; "time" trains on the first. Returns two
     integer arrays. Raises ValueError for another split, and where one side would be empty.
@@ -103,17 +103,17 @@ def split_windows(count, split="random"):
 
 
 def to_tensor(values):
-    """Returns an array as a float32 tensor with a last axis of size 1: one feature a step."""
+    """Returns an array as a float32 tensor with a last axis of size 1: one value a step."""
     return torch.from_numpy(values).float().unsqueeze(-1)
 
 
-def make_loader(windows, targets, numbers, batch_size, shuffle=False):
-    """Returns a loader of inputs (B, T, 1) and targets (B, 1): the windows of these `numbers`."""
-    # The data set is the list of window numbers; a batch of numbers becomes a batch of windows.
-    def cut_out(batch):
+def make_loader(windows, targets, indices, batch_size, shuffle=False):
+    """Returns a loader of inputs (B, T, 1) and targets (B, 1): the windows of these `indices`."""
+    # The data set is the list of indices, so that a batch of windows is cut out in one go.
+    def cut_out(batch):                                       # B indices
         return to_tensor(windows[batch]), to_tensor(targets[batch])
 
-    return DataLoader(numbers, batch_size, shuffle=shuffle, collate_fn=cut_out)
+    return DataLoader(indices, batch_size, shuffle=shuffle, collate_fn=cut_out)
 
 
 # %% 五、Python实现示例：模型定义 | section 5, model: an LSTM layer and a linear head
@@ -131,7 +131,7 @@ class LSTMModel(nn.Module):
 
 
 class SubtractLast(LSTMModel):
-    """Predicts the change: the level is given, as in NLinear (Zeng et al. 2023)."""
+    """Predicts the last value plus a change, so that only this is to be learned (NLinear 2023)."""
 
     def forward(self, x):                              # (B, T, 1)
         last = x[:, -1:]                               # (B, 1, 1)
@@ -140,7 +140,7 @@ class SubtractLast(LSTMModel):
 
 # %% 五、Python实现示例：训练过程 | section 5, training: mean squared error and Adam
 def train_model(model, train_loader, criterion, optimizer, epochs=100, schedule="constant"):
-    """Trains `model` in place; prints every tenth epoch's mean loss and returns that of each.
+    """Trains `model` in place; prints every tenth and the last mean loss, returns all (epochs,).
 
     `train_loader` yields inputs (B, T, input_size) and targets (B, output_size). `schedule`:
     "constant" keeps the optimizer's learning rate; "one-cycle" rises to it and falls to almost
@@ -152,13 +152,13 @@ def train_model(model, train_loader, criterion, optimizer, epochs=100, schedule=
     scheduler = None
     if schedule == "one-cycle":
         peak = optimizer.param_groups[0]["lr"]
-        steps = max(2, epochs * len(train_loader))  # a single one would get the lowest rate
+        steps = max(2, epochs * len(train_loader))  # with 1, the rate would stay at the bottom
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, steps)
     device = next(model.parameters()).device
     losses = []
     model.train()
     for epoch in range(1, epochs + 1):
-        batch_losses = []  # they stay on the device: reading each would make every step wait for it
+        batch_losses = []  # left on the device: to print each one would make every step wait
         for inputs, targets in train_loader:
             inputs = inputs.to(device, non_blocking=True)
             targets = targets.to(device, non_blocking=True)
@@ -206,19 +206,19 @@ def baselines(windows, targets, train, test):
 
 
 def rmse(predictions, actuals):
-    """Returns the root mean squared error, in their units. Raises ValueError if shapes differ."""
+    """Returns the root mean squared error in their units. Raises ValueError if shapes differ."""
     if predictions.shape != actuals.shape:
         raise ValueError(f"shapes differ: {predictions.shape} and {actuals.shape}")
     return np.sqrt(np.mean((predictions - actuals) ** 2))
 
 
 def forecast(model, window, steps):
-    """Lets `model` run freely: returns `steps` predictions, each one read as the newest value.
+    """Lets `model` run freely: predicts `steps` values, reading its own ones as it goes.
 
     `window`: the last T values of the series, in the scale of training. Returns float64 (steps,).
     """
     weight = next(model.parameters())
-    recent = torch.from_numpy(window).to(weight).view(1, -1, 1)       # (1, T, 1)
+    recent = torch.from_numpy(window).to(weight).view(1, -1, 1)       # (1, T, 1), like the weights
     future = []
     model.eval()
     with torch.no_grad():
@@ -238,11 +238,11 @@ def main(argv=None):
     torch.backends.cudnn.allow_tf32 = False  # on a GPU the LSTM would round its inputs
 
     # 数据: the series, its scale, its windows. Losses are in this scale, RMSEs in the data's units.
-    series, true_future, name = load_series(args)                 # (n,), (forecast,)
-    mean, std = scale_of(series) if args.standardise else (0.0, 1.0)
+    series, true_future, name = load_series(args)                 # (n,), (forecast,) or None
+    mean, std = scale_of(series) if args.standardise else (0.0, 1.0)  # the sine stays as it is
     scaled = (series - mean) / std                                # (n,)
     windows, targets = create_sequences(scaled, args.seq_length)  # (n - T, T), (n - T,)
-    train, test = split_windows(len(windows), args.split)         # numbers of windows
+    train, test = split_windows(len(windows), args.split)         # indices of windows
     train_loader = make_loader(windows, targets, train, args.batch_size, shuffle=True)
     test_loader = make_loader(windows, targets, test, args.batch_size)
 
@@ -259,7 +259,7 @@ def main(argv=None):
 
     # 评估: one step ahead beside the baselines, then freely from the last window on.
     predictions, _ = evaluate_model(model, test_loader)           # (test, 1)
-    predicted = {type(model.lstm).__name__: predictions[:, 0].astype(np.float64)}
+    predicted = {type(model.lstm).__name__: predictions[:, 0].astype(np.float64)}  # "LSTM"
     predicted.update(baselines(windows, targets, train, test))
     predicted = {who: values * std + mean for who, values in predicted.items()}
     test_steps = test + args.seq_length                           # where the targets stand
@@ -271,9 +271,9 @@ def main(argv=None):
 
     # 可视化
     persistence_loss = np.mean((windows[train, -1] - targets[train]) ** 2)
-    figures = {args.output: plot_predictions(
-        new_figure(args.show), name, series, test_steps, predicted, losses, persistence_loss,
-        future, true_future)}
+    figure = plot_predictions(new_figure(args.show), name, series, test_steps, predicted, losses,
+                              persistence_loss, future, true_future)
+    figures = {args.output: figure}
     if args.gates:
         last_window = to_tensor(windows[-1:]).to(args.device)     # (1, T, 1)
         figures[args.gates_file] = plot_memory(new_figure(args.show), model, last_window)
@@ -563,7 +563,7 @@ def read_series(path, column=None):
 
 
 def scale_of(series):
-    """Returns mean and standard deviation of the first 80 %, so that the test sets no scale."""
+    """Returns mean and standard deviation of the first 80 %: a test at the end sets no scale."""
     start = series[:int(0.8 * len(series))]
     return start.mean(), start.std()
 

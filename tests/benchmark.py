@@ -110,12 +110,13 @@ def memory_of_windows():
 
 
 def a_million_lines():
-    """One row: reading a CSV file of a million lines against numpy's reader."""
+    """One row: reading a file of a million lines against numpy's reader."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "million.csv")
         lines = (f"day {k},{300 + k / 1000:.3f}" for k in range(1_000_000))
         path.write_text("day,level\n" + "\n".join(lines))
-        ratio("a file of a million lines against np.loadtxt", "", lambda: read_series(path, "level"),
+        ratio("a file of a million lines against np.loadtxt", "",
+              lambda: read_series(path, "level"),
               lambda: np.loadtxt(path, delimiter=",", skiprows=1, usecols=1), rounds=3)
 
 
