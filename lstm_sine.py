@@ -694,7 +694,7 @@ def save_and_show(figures, args, first_step, future):
     for path, figure in figures.items():
         label_figure(figure, args.lang, font)
         with whole_file(path) as part:
-            figure.savefig(part, dpi=100)
+            figure.savefig(part, dpi=90)
         print(f"figure: {path}")
     if future is not None:
         steps = first_step + np.arange(len(future))

@@ -175,12 +175,12 @@ def test_with_pytorchs_initialisation_the_gradient_fades_within_20_steps_as_in_a
     assert reach(nn.LSTM, 20) < 1e-3 and reach(nn.LSTM, 100) < 1e-15
 
 
-def test_only_an_lstm_whose_forget_gate_starts_open_learns_to_remember_20_steps():
-    """三.1: 「从而学习到长距离的依赖关系」: by training, the first of 20 numbers; 1 is guessing."""
-    errors = {kind: remember(kind, 20, steps=300)
+def test_only_an_lstm_whose_forget_gate_starts_open_learns_to_remember_40_steps():
+    """三.1: 「从而学习到长距离的依赖关系」: by training, the first of 40 numbers; 1 is guessing."""
+    errors = {kind: remember(kind, 40, steps=200)
               for kind in ("RNN", "LSTM", "LSTM, open forget gate")}
-    assert errors["LSTM, open forget gate"] < 0.3
-    assert errors["RNN"] > 0.6 and errors["LSTM"] > 0.9
+    assert errors["LSTM, open forget gate"] < 0.4
+    assert errors["RNN"] > 0.8 and errors["LSTM"] > 0.8
 
 
 def test_a_step_of_an_lstm_costs_four_times_the_operations_of_an_rnns():
