@@ -287,7 +287,7 @@ SHOWN = 2000  # steps of a series that a figure shows: about as many as it has p
 
 def new_figure(show):
     """Returns an empty figure: one that a window can show, or one for files alone."""
-    size = {"figsize": (12, 9), "layout": "constrained"}
+    size = {"figsize": (11, 7), "layout": "constrained"}  # fits the screen of a laptop
     try:
         return plt.figure(**size) if show else plt.Figure(**size)
     except ImportError as error:  # MPLBACKEND may name a toolkit that is not installed
@@ -322,7 +322,7 @@ def plot_predictions(figure, name, series, test_steps, predicted, losses, persis
     panel.plot(epochs, losses, "C1.-", ms=4, label=f"training loss, last {losses[-1]:.1e}")
     panel.axhline(persistence_loss, color="C2", ls="--",
                   label=f"persistence's loss, {persistence_loss:.1e}")
-    panel.set(title="below the line: better than persistence", yscale="log", xlabel="epoch",
+    panel.set(title="below the line: beats persistence", yscale="log", xlabel="epoch",
               ylabel="mean squared error")
     panel.minorticks_off()
     panel.legend(fontsize="small")
@@ -346,7 +346,7 @@ def plot_predictions(figure, name, series, test_steps, predicted, losses, persis
         panel.plot(steps, future, "k--", label="free run")
     panels["error"].sharex(panels["time"])
     for panel in (panels["article"], panels["time"], panels["error"]):
-        panel.margins(y=0.3)  # room for the legend
+        panel.margins(y=0.35)  # room for the legend
         panel.legend(loc="upper left", fontsize="small", ncols=5)
     return figure
 
@@ -379,7 +379,7 @@ def check_by_hand(model, inputs):
         return "the equations by hand are an LSTM's: nothing to compare them with"
     x = what_the_lstm_reads(model, inputs)
     with torch.no_grad():
-        difference = (lstm_by_hand(model.lstm, x)["h"] - model.lstm(x)[0]).abs().max()
+        difference = (lstm_by_hand(model.lstm, x)["h"] - model.lstm(x)[0]).cpu().abs().max()
     return f"the equations by hand differ from nn.LSTM by at most {difference:.1e}"
 
 
@@ -409,7 +409,7 @@ def plot_memory(figure, model, window):
         last_layers_bias.chunk(4)[1].add_(5)
         left, right = lstm_by_hand(model.lstm, x), lstm_by_hand(opened, x)
         weights = model.fc.weight[0] * left["h"][0, -1]           # (H,)
-    unit = weights.abs().argmax().item()
+    unit = weights.cpu().abs().argmax().item()
     left = {letter: values[0, :, unit].cpu().numpy() for letter, values in left.items()}
     right = {letter: values[0, :, unit].cpu().numpy() for letter, values in right.items()}
 
@@ -457,7 +457,7 @@ CHINESE = {  # each # stands for a number, each {} for the same one
         "Mackey-Glass 混沌序列：任何预测迟早会偏离它",
     "training loss, last #": "训练损失，最后 {}", "mean squared error": "均方误差",
     "persistence's loss, #": "“重复上一个值”的损失 {}", "absolute error": "绝对误差",
-    "below the line: better than persistence": "低于虚线：比“重复上一个值”更好",
+    "below the line: beats persistence": "低于虚线：比“重复上一个值”更好",
     "the same predictions in time": "同样的预测（按时间顺序）", "one-step prediction": "单步预测",
     "training part": "训练部分", "test part": "测试部分", "true continuation": "真实延续",
     "free run": "自由运行预测",
@@ -694,7 +694,7 @@ def save_and_show(figures, args, first_step, future):
     for path, figure in figures.items():
         label_figure(figure, args.lang, font)
         with whole_file(path) as part:
-            figure.savefig(part, dpi=90)
+            figure.savefig(part, dpi=100)
         print(f"figure: {path}")
     if future is not None:
         steps = first_step + np.arange(len(future))

@@ -67,7 +67,7 @@ def test_the_losses_stand_beside_the_loss_of_persistence_on_a_log_axis(panels):
     assert loss.get_xdata().tolist() == [1, 2, 3] and list(loss.get_ydata()) == LOSSES
     assert set(persistence.get_ydata()) == {0.04}
     assert panels[1].get_yscale() == "log"
-    assert panels[1].get_title() == "below the line: better than persistence"
+    assert panels[1].get_title() == "below the line: beats persistence"
     assert (panels[1].get_xlabel(), panels[1].get_ylabel()) == ("epoch", "mean squared error")
 
 
@@ -109,6 +109,12 @@ def test_the_errors_are_drawn_down_to_a_ten_thousandth_of_the_largest(panels):
     assert panels[3].get_xlim() == panels[2].get_xlim()
     colours = [line.get_color() for line in panels[3].lines]
     assert len(set(colours)) == len(colours)
+
+
+def test_the_articles_panel_is_wide_and_the_log_axes_have_few_ticks(panels):
+    assert panels[0].get_gridspec().get_width_ratios() == (2, 1)
+    assert len(panels[1].yaxis.get_minorticklocs()) == 0
+    assert len(panels[3].yaxis.get_minorticklocs()) == 0
 
 
 def test_every_panel_has_a_legend_of_all_its_lines(panels):

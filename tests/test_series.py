@@ -49,6 +49,15 @@ def test_mackey_glass_agrees_with_another_scheme_before_chaos_parts_them():
     np.testing.assert_allclose(series[:8], heun_mackey_glass(10)[:8], atol=0.02)
 
 
+def test_mackey_glass_is_euler_in_tenths_of_a_unit_from_500_on_every_6():
+    x = {tenth: 1.2 for tenth in range(-170, 1)}
+    for tenth in range(5060):
+        delayed = x[tenth - 170]
+        slope = 0.2 * delayed / (1 + delayed**10) - 0.1 * x[tenth]
+        x[tenth + 1] = x[tenth] + slope / 10
+    np.testing.assert_allclose(mackey_glass(2), [x[5000], x[5060]], rtol=1e-9)
+
+
 def test_a_longer_mackey_glass_series_begins_with_the_shorter():
     np.testing.assert_array_equal(mackey_glass(30)[:20], mackey_glass(20))
     assert 0.2 < mackey_glass(500).min() < 0.6 and 1.2 < mackey_glass(500).max() < 1.4
