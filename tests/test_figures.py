@@ -135,7 +135,8 @@ def test_a_single_test_window_and_errors_of_zero_can_be_seen(tmp_path):
     series, step = np.arange(20.0), np.array([15])
     figure = predictions_figure(series=series, test_steps=step, predicted={"LSTM": series[step]})
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.filterwarnings("error", message="Attempt to set non-positive|Data has no positive")
         figure.savefig(tmp_path / "figure.png")
     for panel, label in ((0, "Predicted Values"), (2, "one-step prediction"), (3, "LSTM")):
         line = lines(figure.axes[panel])[label]
