@@ -497,6 +497,11 @@ def test_the_targets_seen_in_training_are_counted_as_a_search_counts_them(
     assert (f"range: {outside} of {len(test)} test" in text) == (outside > 0)
 
 
+def test_two_windows_one_to_train_on_and_one_to_test_are_enough(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert " 1 training and 1 test windows of 10;" in described(capsys, "--length", "12")
+
+
 def test_a_large_model_gets_more_threads_and_the_others_one(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 9)
     threads = [lstm_sine.read_options(options.split()).threads for options in (
