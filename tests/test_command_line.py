@@ -540,7 +540,7 @@ def test_main_twice_in_one_process_leaves_no_figure_open(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plt.switch_backend("agg")
     plt.close("all")
-    for options in ([], ["--no-show"], ["--gates"]):
+    for options in ([], ["--gates"]):
         lstm_sine.main([*QUICK, *options])
         assert plt.get_fignums() == []
 
@@ -591,12 +591,11 @@ def started(folder, *options, **changes):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes")
-@pytest.mark.parametrize("unbuffered", [None, "1"])
-def test_a_reader_who_closes_the_pipe_gets_nothing_on_stderr(unbuffered, tmp_path):
-    process = started(tmp_path, *QUICK, PYTHONUNBUFFERED=unbuffered)
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == "" and process.wait(timeout=60) == 141
+def test_a_reader_who_closes_the_pipe_gets_nothing_on_stderr(tmp_path):
+    for process in [started(tmp_path, *QUICK, PYTHONUNBUFFERED=value) for value in (None, "1")]:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait(timeout=60) == 141
 
 
 WITH_SLOW_SAVING = """
@@ -614,19 +613,19 @@ lstm_sine.start()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a process cannot be sent such signals on Windows")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_or_sigterm_while_saving_ends_with_one_line_and_leaves_nothing_behind(number,
-                                                                                    tmp_path):
+def test_ctrl_c_or_sigterm_while_saving_ends_with_one_line_and_leaves_nothing_behind(tmp_path):
     code = WITH_SLOW_SAVING.format(folder=str(SCRIPT.parent))
-    process = subprocess.Popen(
+    processes = {number: subprocess.Popen(
         [sys.executable, "-c", code, *QUICK], cwd=tmp_path, env=environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # as in a terminal
-    while "saving" not in process.stdout.readline():
-        assert process.poll() is None
-    process.send_signal(number)
-    _, error = process.communicate(timeout=30)
-    assert (process.returncode, error) == (130, "lstm_sine.py: interrupted\n")
+        for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, process in processes.items():
+        while "saving" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+        assert (process.returncode, error) == (130, "lstm_sine.py: interrupted\n")
     assert not list(tmp_path.iterdir())
 
 
