@@ -27,7 +27,9 @@ NOT_INHERITED = ("PYTHON", "MPL", "MATPLOTLIB", "OMP_", "MKL_", "DISPLAY", "WAYL
 
 
 def environment(**changes):
+    """What a process inherits; with agg, since elsewhere than on Linux a window would open."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(NOT_INHERITED)}
+    env["MPLBACKEND"] = "agg"
     return {k: v for k, v in {**env, **changes}.items() if v is not None}
 
 
@@ -43,7 +45,8 @@ HOMELESS = {"HOME": os.devnull, "XDG_CONFIG_HOME": None, "XDG_CACHE_HOME": None}
 WAVE = "--freq 10 --split time --seq-length 6 --schedule one-cycle --lr 0.02"
 RUNS = {
     "article": ([], {"PYTHONIOENCODING": "utf-8"}),
-    "wave": ([*WAVE.split(), *"--epochs 40 --forecast 100".split()], {}),
+    "wave": ([*WAVE.split(), *"--epochs 40 --forecast 100".split()],
+             {"MPLBACKEND": None} if sys.platform == "linux" else {}),
     "file": ("--data 水位.csv --column level --epochs 30 --lr 0.01 --forecast 50 --gates "
              "--output 图.pdf".split(), {"PYTHONIOENCODING": "utf-8"}),
     "options": ("--data level.csv --column 2 --split random --seq-length 5 --hidden-size 7 "
