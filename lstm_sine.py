@@ -412,12 +412,11 @@ def plot_memory(figure, model, window):
     unit = weights.cpu().abs().argmax().item()
     left = {letter: values[0, :, unit].cpu().numpy() for letter, values in left.items()}
     right = {letter: values[0, :, unit].cpu().numpy() for letter, values in right.items()}
-
     panels = figure.subplots(4, 2, sharex=True, sharey="row", height_ratios=(2, 3, 3, 6))
     read = x[0, :, 0].cpu().numpy()                               # (T,)
     strongest = max(np.nanmax(abs(what_is_left(gates))) for gates in (left, right))
     draw_memory(panels[:, 0], "as trained", read, left, strongest)
-    image = draw_memory(panels[:, 1], "forget gate pushed open", read, right, strongest)
+    image = draw_memory(panels[:, 1], "same weights, forget gate open", read, right, strongest)
     figure.colorbar(image, ax=panels[3], label="what is left of it")
     for row, label in enumerate(["value", "gates", "states", "step at which it entered"]):
         panels[row, 0].set_ylabel(label)
@@ -441,11 +440,12 @@ def draw_memory(panels, title, read, gates, strongest):
                              extent=(0.5, steps[-1] + 0.5, steps[-1] + 0.5, 0.5), aspect="auto")
     panels[3].set(facecolor="silver", xlabel="time step")         # where nothing has entered yet
     panels[0].set_title(title)
-    panels[1].set_ylim(-0.05, 1.05)
     panels[3].set_title(f"f is {gates['f'].mean():.3f} on average: {gates['f'][1:].prod():.1%} of "
                         "what entered first is left", fontsize="medium")
     for panel in panels[:3]:
-        panel.legend(fontsize="small")
+        panel.margins(y=0.5)  # room for the legend
+        panel.legend(fontsize="small", ncols=3)
+    panels[1].set_ylim(-0.6, 1.1)
     return image
 
 
@@ -466,7 +466,7 @@ CHINESE = {  # each # stands for a number, each {} for the same one
         "误差：越低越好；小于最大值万分之一的画在底线上",
     "What unit # of #, the one that weighs most in the prediction, remembers of the last window":
         "第 {} 个单元（共 {} 个，在预测中权重最大）对最后一个窗口的记忆",
-    "as trained": "训练所得", "forget gate pushed open": "遗忘门被推开（其余权重不变）",
+    "as trained": "训练所得", "same weights, forget gate open": "遗忘门被推开（其余权重不变）",
     "f is # on average: #% of what entered first is left":
         "f 平均为 {}：最先进入的信息最后还剩 {}%",
     "what the LSTM reads": "LSTM 读到的值", "gates": "门", "states": "状态",
