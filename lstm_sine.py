@@ -416,14 +416,14 @@ def plot_memory(figure, model, window):
     read = x[0, :, 0].cpu().numpy()                               # (T,)
     strongest = max(np.nanmax(abs(what_is_left(gates))) for gates in (left, right))
     draw_memory(panels[:, 0], "as trained", read, left, strongest)
-    image = draw_memory(panels[:, 1], "same weights, forget gate open", read, right, strongest)
+    image = draw_memory(panels[:, 1], "forget gate forced open, rest kept", read, right, strongest)
     figure.colorbar(image, ax=panels[3], label="what is left of it")
     for row, label in enumerate(["value", "gates", "states", "step at which it entered"]):
         panels[row, 0].set_ylabel(label)
     figure.suptitle(f"What unit {unit + 1} of {len(weights)}, the one that weighs most in the "
                     "prediction, remembers of the last window")
     figure.supxlabel("Map: a row is what entered at one step, and how much of it is left later; a "
-                     "column adds up to c.\nThe nearer f is to 1, the longer a row lasts.")
+                     "column adds up to c.\nThe nearer f is to 1, the longer a row's colour lasts.")
     return figure
 
 
@@ -460,13 +460,13 @@ CHINESE = {  # each # stands for a number, each {} for the same one
     "below the line: beats persistence": "低于虚线：比“重复上一个值”更好",
     "the same predictions in time": "同样的预测（按时间顺序）", "one-step prediction": "单步预测",
     "training part": "训练部分", "test part": "测试部分", "true continuation": "真实延续",
-    "free run": "自由运行预测",
+    "free run": "自由运行预测", "as trained": "训练所得",
     "persistence": "重复上一个值", "linear autoregression": "线性自回归",
     "errors: lower is better; below a ten-thousandth of the largest they lie on the bottom line":
         "误差：越低越好；小于最大值万分之一的画在底线上",
     "What unit # of #, the one that weighs most in the prediction, remembers of the last window":
         "第 {} 个单元（共 {} 个，在预测中权重最大）对最后一个窗口的记忆",
-    "as trained": "训练所得", "same weights, forget gate open": "遗忘门被推开（其余权重不变）",
+    "forget gate forced open, rest kept": "遗忘门被强制打开，其余权重不变",
     "f is # on average: #% of what entered first is left":
         "f 平均为 {}：最先进入的信息最后还剩 {}%",
     "what the LSTM reads": "LSTM 读到的值", "gates": "门", "states": "状态",
@@ -474,8 +474,8 @@ CHINESE = {  # each # stands for a number, each {} for the same one
     "cell state c": "记忆细胞状态 c", "hidden state h": "隐藏状态 h",
     "step at which it entered": "进入的时间步", "what is left of it": "还剩多少",
     "Map: a row is what entered at one step, and how much of it is left later; a column adds up to "
-    "c.\nThe nearer f is to #, the longer a row lasts.":
-        "图中一行：某一步进入的信息，之后各步还剩多少；一列之和就是 c。\n"
+    "c.\nThe nearer f is to #, the longer a row's colour lasts.":
+        "色块图：一行是某一步进入的信息，之后各步还剩多少；一列之和就是 c。\n"
         "f 越接近 {}，一行的颜色保持得越久。",
 }
 FONTS = ("SimHei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "Heiti TC",

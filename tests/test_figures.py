@@ -201,8 +201,8 @@ def test_both_sides_of_the_memory_picture_have_the_gates_and_the_same_axes_and_c
                                      "entered first is left")
     assert left[0, -1] / left[0, 0] == pytest.approx(f[1:].prod().item(), rel=1e-4)
     assert f"unit {unit + 1} of 6" in figure.get_suptitle()
-    assert (panels[0].get_title(), panels[1].get_title()) == ("as trained",
-                                                              "same weights, forget gate open")
+    assert (panels[0].get_title(), panels[1].get_title()) == (
+        "as trained", "forget gate forced open, rest kept")
     assert [panels[k].get_ylabel() for k in (0, 2, 4, 6)] == [
         "value", "gates", "states", "step at which it entered"]
     assert panels[6].get_xlabel() == panels[7].get_xlabel() == "time step"
