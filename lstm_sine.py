@@ -237,10 +237,10 @@ def main(argv=None):
     torch.set_num_threads(args.threads)
     torch.backends.cudnn.allow_tf32 = False  # on a GPU the LSTM would round its inputs
 
-    # 数据: the series, its scale, its windows. Losses are in this scale, RMSEs in the data's units.
+    # 数据: series, scale (the article: none), windows. RMSEs are in the data's units, losses not.
     series, true_future, name = load_series(args)                 # (n,), (forecast,) or None
-    mean, std = scale_of(series) if args.standardise else (0.0, 1.0)  # the sine stays as it is
-    scaled = (series - mean) / std                                # (n,)
+    mean, unit = scale_of(series, args.subtract_last) if args.standardise else (0.0, 1.0)
+    scaled = (series - mean) / unit                               # (n,)
     windows, targets = create_sequences(scaled, args.seq_length)  # (n - T, T), (n - T,)
     train, test = split_windows(len(windows), args.split)         # indices of windows
     train_loader = make_loader(windows, targets, train, args.batch_size, shuffle=True)
@@ -261,13 +261,13 @@ def main(argv=None):
     predictions, _ = evaluate_model(model, test_loader)           # (test, 1)
     predicted = {type(model.lstm).__name__: predictions[:, 0].astype(np.float64)}  # "LSTM"
     predicted.update(baselines(windows, targets, train, test))
-    predicted = {who: values * std + mean for who, values in predicted.items()}
+    predicted = {who: values * unit + mean for who, values in predicted.items()}
     test_steps = test + args.seq_length                           # where the targets stand
     print(verdict(predicted, series[test_steps], args.subtract_last))
     future = None
     if args.forecast:
-        future = forecast(model, scaled[-args.seq_length:], args.forecast) * std + mean
-        print(describe_forecast(future, true_future, args.series))
+        future = forecast(model, scaled[-args.seq_length:], args.forecast) * unit + mean
+        print(describe_forecast(future, true_future))
 
     # 可视化
     persistence_loss = np.mean((windows[train, -1] - targets[train]) ** 2)
@@ -562,10 +562,11 @@ def read_series(path, column=None):
     return np.array(values), names[k] if header else f"{k + 1}"
 
 
-def scale_of(series):
-    """Returns mean and standard deviation of the first 80 %: a test at the end sets no scale."""
-    start = series[:int(0.8 * len(series))]
-    return start.mean(), start.std()
+def scale_of(series, of_changes=False):
+    """Returns mean and unit of the first 80 %: their standard deviation, or a typical change."""
+    start = series[:int(0.8 * len(series))]  # a test at the end sets no scale
+    unit = rmse(start[1:], start[:-1]) if of_changes else start.std()
+    return start.mean(), unit
 
 
 def load_series(args):
@@ -615,9 +616,9 @@ def describe(args, name, series, train, test, model):
         lines.append(f"range: {outside.sum():,} of {len(test):,} test targets lie outside the "
                      "range of the training part")
     if args.standardise:
-        mean, std = scale_of(series)
-        lines.append(f"scale: (value - {mean:.6g}) / {std:.6g}; losses are in this scale, RMSEs in "
-                     "the units of the data")
+        mean, unit = scale_of(series, args.subtract_last)
+        lines.append(f"scale: (value - {mean:.6g}) / {unit:.6g}; losses are in this scale, "
+                     "RMSEs in the units of the data")
     return "\n".join(lines)
 
 
@@ -641,12 +642,11 @@ def verdict(predicted, actual, subtract_last):
                    f"misses by {errors[model]:.2e}; --subtract-last lets it predict the change.")
 
 
-def describe_forecast(future, true_future, series):
+def describe_forecast(future, true_future):
     """Returns, as text, how the free run (steps,) begins, and its error where that is known."""
     text = f"forecast: {len(future):,} free-running steps, the first {future[0]:.6g}"
     if true_future is not None:
-        what = {"sine": "sine", "mackey-glass": "Mackey-Glass series"}[series]
-        text += f"\nforecast RMSE against the true {what}: {rmse(future, true_future):.6e}"
+        text += f"\nforecast RMSE against what truly follows: {rmse(future, true_future):.6e}"
     return text
 
 
@@ -801,7 +801,7 @@ def read_options(argv):
         refuse("--column names a column of a file; give the file with --data")
     args.split = args.split or ("time" if own else "random")
     args.subtract_last = own if args.subtract_last is None else args.subtract_last
-    args.standardise = own or args.series != "sine"
+    args.standardise = own or args.series != "sine" or args.subtract_last
     args.gates_file = args.output.with_stem(f"{args.output.stem}_gates")
     args.forecast_file = args.output.with_name(f"{args.output.stem}_forecast.csv")
     files = args.output, args.gates_file, args.forecast_file

@@ -172,12 +172,13 @@ def run_script(options, seed):
     return results
 
 
-FALLING = "--freq 10 --split time --epochs 100 --schedule one-cycle --lr 0.02"
+WAVE = "--freq 10 --split time --epochs 100"
+FALLING = WAVE + " --schedule one-cycle --lr 0.02"
 FINAL = "--freq 10 --split time --epochs 200 --schedule one-cycle --lr 0.02 --seq-length 6"
 COMMANDS = (
     "", "--subtract-last", "--freq 10", "--freq 10 --subtract-last", "--freq 10 --split time",
-    FALLING, FALLING + " --subtract-last", FALLING + " --seq-length 6",
-    FINAL, FINAL + " --subtract-last",
+    WAVE, WAVE + " --schedule one-cycle", FALLING, FALLING + " --subtract-last",
+    FALLING + " --seq-length 6", FINAL, FINAL + " --subtract-last",
 )
 
 

@@ -224,8 +224,9 @@ def test_a_series_from_a_file_is_split_in_time_forecast_and_drawn_in_its_own_uni
     assert "data: 水位.csv, column level, 300 points\n" in done.stdout
     assert "split: time, 232 training and 58 test windows of 10; 0 of 58 test" in done.stdout
     assert "head 51, on the change alone\n" in done.stdout
-    mean, std = LEVEL[:240].round(4).mean(), LEVEL[:240].round(4).std()
-    assert f"scale: (value - {mean:.6g}) / {std:.6g}; losses are in this scale, RMSEs in the " \
+    start = LEVEL[:240].round(4)
+    mean, unit = start.mean(), np.sqrt(np.mean(np.diff(start) ** 2))
+    assert f"scale: (value - {mean:.6g}) / {unit:.6g}; losses are in this scale, RMSEs in the " \
            "units of the data\n" in done.stdout
     lstm, persistence = map(float, re.search(r"LSTM (\S+), persistence (\S+),",
                                              done.stdout).groups())
@@ -263,7 +264,7 @@ def test_every_option_of_data_windows_model_and_training_takes_effect(runs):
 
 def test_the_forecast_of_the_sine_is_held_against_its_true_continuation(runs):
     folder, done = runs["wave"]
-    error = float(re.search(r"RMSE against the true sine: (\S+)\n", done.stdout)[1])
+    error = float(re.search(r"RMSE against what truly follows: (\S+)\n", done.stdout)[1])
     future, _ = lstm_sine.read_series(folder / "lstm_sine_forecast.csv", "forecast")
     truth = np.sin(2 * np.pi * 10 * np.arange(1000, 1100) / 999)
     assert lstm_sine.rmse(future, truth) == pytest.approx(error, rel=1e-5) and error < 0.05
@@ -277,7 +278,7 @@ def test_mackey_glass_is_named_standardised_and_forecast(runs):
     start = lstm_sine.mackey_glass(300)[:240]
     assert f"scale: (value - {start.mean():.6g}) / {start.std():.6g}; " in done.stdout
     assert "head 51\n" in done.stdout
-    assert re.search(r"forecast RMSE against the true Mackey-Glass series: \d", done.stdout)
+    assert re.search(r"forecast RMSE against what truly follows: \d", done.stdout)
 
 
 def test_a_loss_that_is_not_finite_ends_with_status_1_and_the_old_figure_stays(runs):
@@ -346,8 +347,10 @@ def test_what_reaches_the_figures_is_in_the_units_of_the_data(subtract, captured
     weights = np.linalg.lstsq(columns[train], LEVEL[train + 8], rcond=None)[0]
     np.testing.assert_allclose(predicted["linear autoregression"], columns[test] @ weights)
 
-    mean, std = LEVEL[:240].mean(), LEVEL[:240].std()
-    scaled = torch.FloatTensor((LEVEL - mean) / std)
+    mean, unit = LEVEL[:240].mean(), LEVEL[:240].std()
+    if subtract == "--subtract-last":
+        unit = np.sqrt(np.mean(np.diff(LEVEL[:240]) ** 2))
+    scaled = torch.FloatTensor((LEVEL - mean) / unit)
     model = captured["train_model"][0]
     assert captured["plot_memory"][1] is model
     model.cpu()
@@ -355,9 +358,9 @@ def test_what_reaches_the_figures_is_in_the_units_of_the_data(subtract, captured
     assert type(model) is kind
     with torch.no_grad():
         windows = torch.stack([scaled[k:k + 8] for k in test]).unsqueeze(-1)
-        expected = model(windows)[:, 0].double().numpy() * std + mean
+        expected = model(windows)[:, 0].double().numpy() * unit + mean
         np.testing.assert_allclose(predicted["LSTM"], expected, atol=1e-4)
-        one_ahead = model(scaled[-8:].view(1, 8, 1)).item() * std + mean
+        one_ahead = model(scaled[-8:].view(1, 8, 1)).item() * unit + mean
     assert len(losses) == 3 and len(future) == 7
     assert future[0] == pytest.approx(one_ahead, abs=1e-4)
     moves = scaled[train + 8] - scaled[train + 7]
@@ -707,6 +710,9 @@ def test_help_groups_the_options_and_names_the_article_values():
         "random", "constant", False, "sine", "zh", True)
     own = lstm_sine.read_options(["--data", "a.csv"])
     assert (own.split, own.subtract_last, own.standardise) == ("time", True, True)
+    for options, scaled in (([], False), (["--subtract-last"], True),
+                            (["--series", "mackey-glass"], True)):
+        assert lstm_sine.read_options(options).standardise == scaled
 
 
 IMPORT = """

@@ -149,6 +149,13 @@ def test_the_scale_is_that_of_the_first_80_percent():
     assert scale_of(series) == (pytest.approx(39.5), pytest.approx(np.sqrt((80**2 - 1) / 12)))
 
 
+def test_the_scale_of_changes_makes_a_typical_one_of_the_first_80_percent_1():
+    series = np.append(np.cumsum([0.0, 3, -4, 5, 3, -5, 4, 3]), [1e6, -1e6])
+    squares = [9, 16, 25, 9, 25, 16, 9]
+    assert scale_of(series, of_changes=True) == (
+        pytest.approx(sum([0, 3, -1, 4, 7, 2, 6, 9]) / 8), pytest.approx(np.sqrt(sum(squares) / 7)))
+
+
 GOOD = {
     "a number a line": ("1.5\n-2\n3e1\n", None, "1"),
     "no newline at the end": ("1.5\n-2\n30", None, "1"),

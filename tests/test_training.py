@@ -314,16 +314,18 @@ def test_half_the_epochs_of_the_whole_wave_recipe_beat_persistence_twentyfold():
     assert errors["LSTM"] < errors["persistence"] / 20
 
 
-def test_subtract_last_beats_persistence_fivefold_on_the_article_series_in_ten_epochs():
+def test_subtract_last_beats_persistence_tenfold_on_the_article_series_in_ten_epochs():
     """The article's own settings, which leave the plain model at more than persistence."""
     torch.manual_seed(42)
-    windows, targets = create_sequences(generate_sequence(1000), 10)
+    series = generate_sequence(1000)
+    mean, unit = scale_of(series, of_changes=True)
+    windows, targets = create_sequences((series - mean) / unit, 10)
     train, test = split_windows(len(windows))
     model = SubtractLast()
     loader = make_loader(windows, targets, train, 32, shuffle=True)
     train_model(model, loader, nn.MSELoss(), torch.optim.Adam(model.parameters(), lr=0.001), 10)
     predictions, actuals = evaluate_model(model, make_loader(windows, targets, test, 32))
-    assert rmse(predictions[:, 0], actuals[:, 0]) < rmse(windows[test, -1], targets[test]) / 5
+    assert rmse(predictions[:, 0], actuals[:, 0]) < rmse(windows[test, -1], targets[test]) / 10
 
 
 def test_on_mackey_glass_a_third_of_the_epochs_leave_a_tenth_of_the_linear_error():
