@@ -563,7 +563,7 @@ def read_series(path, column=None):
 
 
 def scale_of(series, of_changes=False):
-    """Returns mean and unit of the first 80 %: their standard deviation, or a typical change."""
+    """Returns mean and unit of the first 80 %: standard deviation, or the RMS of its changes."""
     start = series[:int(0.8 * len(series))]  # a test at the end sets no scale
     unit = rmse(start[1:], start[:-1]) if of_changes else start.std()
     return start.mean(), unit
@@ -773,7 +773,7 @@ def command_line():
     add("--hidden-size", type=bounded(int, 1, 10**4), default=50, help="units a layer [50]")
     add("--num-layers", type=bounded(int, 1, 100), default=1, help="LSTM layers [1]")
     add("--subtract-last", action=argparse.BooleanOptionalAction,
-        help="predict the change from the last value [no; --data: yes]")
+        help="predict the change from the last value, a typical one as 1 [no; --data: yes]")
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=count, default=50, help="passes over the training windows [50]")
     add("--batch-size", type=count, default=32, help="windows a step [32]")
