@@ -250,7 +250,7 @@ def main(argv=None):
     model_class = SubtractLast if args.subtract_last else LSTMModel
     model = model_class(1, args.hidden_size, args.num_layers, 1).to(args.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
-    print(describe(args, name, series, train, test, model))
+    print(describe(args, name, series, mean, unit, train, test, model))
 
     # 训练
     batches = WithProgress(train_loader, args.epochs)
@@ -593,7 +593,7 @@ def load_series(args):
 
 
 # %% 输出 | what is printed
-def describe(args, name, series, train, test, model):
+def describe(args, name, series, mean, unit, train, test, model):
     """Returns, as text, what will be trained on what."""
     seen = np.zeros(len(series), dtype=bool)
     for offset in range(args.seq_length + 1):  # every step of a training window, and its target
@@ -616,7 +616,6 @@ def describe(args, name, series, train, test, model):
         lines.append(f"range: {outside.sum():,} of {len(test):,} test targets lie outside the "
                      "range of the training part")
     if args.standardise:
-        mean, unit = scale_of(series, args.subtract_last)
         lines.append(f"scale: (value - {mean:.6g}) / {unit:.6g}; losses are in this scale, "
                      "RMSEs in the units of the data")
     return "\n".join(lines)
