@@ -323,9 +323,9 @@ def plot_predictions(figure, name, series, test_steps, predicted, losses, persis
     panel.axhline(persistence_loss, color="C2", ls="--",
                   label=f"persistence's loss, {persistence_loss:.1e}")
     panel.set(title="below the line: beats persistence", yscale="log", xlabel="epoch",
-              ylabel="mean squared error")
+              ylabel="mean squared error", ymargin=0.7)  # room for the legend
     panel.minorticks_off()
-    panel.legend(fontsize="small")
+    panel.legend(loc="upper right", fontsize="small")
 
     test_part, predicted_part = np.full((2, len(series)), np.nan)  # nan: no point, no line
     test_part[test_steps] = series[test_steps]

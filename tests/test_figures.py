@@ -117,6 +117,17 @@ def test_the_articles_panel_is_wide_and_the_log_axes_have_few_ticks(panels):
     assert len(panels[3].yaxis.get_minorticklocs()) == 0
 
 
+def test_the_legend_of_the_losses_lies_on_no_line_though_persistence_be_the_highest():
+    figure = plot_predictions(lstm_sine.new_figure(False), "noise", SERIES, TEST_STEPS, PREDICTED,
+                              [0.6, 1e-2, 1e-4], 1.0)
+    figure.draw_without_rendering()
+    panel = figure.axes[1]
+    legend = panel.get_legend().get_window_extent()
+    for line in panel.lines:
+        heights = panel.transData.transform([(0, y) for y in line.get_ydata()])[:, 1]
+        assert heights.max() < legend.y0
+
+
 def test_every_panel_has_a_legend_of_all_its_lines(panels):
     for panel in panels:
         names = [text.get_text() for text in panel.get_legend().get_texts()]
