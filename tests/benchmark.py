@@ -1,157 +1,75 @@
-"""Speed and memory as ratios of two things measured in turn: run by hand.
-
-    python tests/benchmark.py
-
-Each row is the median over rounds in which the two sides alternate, so that a machine whose speed
-drifts does not favour one of them. What the script's own loop is held against is written out here.
-"""
-import platform
-import statistics
+"""Speed and memory of the script, in medians of five rounds: a program run by hand."""
 import subprocess
 import sys
 import tempfile
-import time
-import tracemalloc
-from contextlib import redirect_stdout
-from io import StringIO
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
+from timeit import repeat, timeit
 
 import numpy as np
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from lstm_sine import (LSTMModel, create_sequences, generate_sequence, make_loader, read_series,
-                       train_model)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from lstm_sine import (__file__ as script, LSTMModel, create_sequences, generate_sequence,
+                       read_series, to_tensor, train_model)
 
 
-def seconds(action):
-    """How long `action` takes, a GPU's work included."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    action()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+def compare(what, limit, one, other):
+    """Prints the ratio of the times that two functions take in turn, after a round of each."""
+    with redirect_stdout(None):
+        ratios = [timeit(one, number=1) / timeit(other, number=1) for _ in range(6)][1:]
+    print(f"{what} | {np.median(ratios):.2f} | {limit}", flush=True)
 
 
-def ratio(name, limit, one, other, rounds=9):
-    """Prints the median ratio of the times of `one` to `other`, in turn after a warm-up of each."""
-    one(), other()
-    times = [(seconds(one), seconds(other)) for _ in range(rounds)]
-    middle = statistics.median(a / b for a, b in times)
-    a, b = (statistics.median(side) for side in zip(*times))
-    print(f"| {name} | {middle:.3g} | {limit} | {a:.3g} s against {b:.3g} s |", flush=True)
+def run_script(copies, options=""):
+    """Runs so many copies of the script at once."""
+    command = [sys.executable, script, "--no-show", *options.split()]
+    started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(copies)]
+    assert not any([process.wait() for process in started])
 
 
-class Loops:
-    """Three ways through the same windows: the script's loader, ready batches, a plain loader."""
-
-    def __init__(self, length, batch_size, device="cpu", hidden_size=50):
-        windows, targets = create_sequences(generate_sequence(length), 10)
-        numbers = np.arange(int(0.8 * len(windows)))
-        self.model = LSTMModel(hidden_size=hidden_size).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters())
-        self.ours = make_loader(windows, targets, numbers, batch_size, shuffle=True)
-        dataset = TensorDataset(torch.FloatTensor(windows).view(-1, 10, 1),
-                                torch.FloatTensor(targets).view(-1, 1))
-        self.plain = DataLoader(Subset(dataset, numbers.tolist()), batch_size, shuffle=True)
-        self.ready = [(inputs.to(device), expected.to(device)) for inputs, expected in self.ours]
-
-    def train(self, loader, epochs):
-        with redirect_stdout(StringIO()):
-            train_model(self.model, loader, nn.MSELoss(), self.optimizer, epochs)
-
-    def bare_steps(self, epochs):
-        for _ in range(epochs):
-            for inputs, targets in self.ready:
-                self.optimizer.zero_grad()
-                nn.functional.mse_loss(self.model(inputs), targets).backward()
-                self.optimizer.step()
+def loop_windows(data, T):  # as the article does
+    starts = range(len(data) - T)
+    return np.array([data[i:i + T] for i in starts]), np.array([data[i + T] for i in starts])
 
 
-def copies(number):
-    """Starts the article's experiment `number` times at once and waits for all."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "lstm_sine.py"), "--no-show"]
-        started = [subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
-                   for _ in range(number)]
-        for process in started:
-            assert process.wait() == 0
+def prepare(units, batch_size, device="cpu"):
+    """Returns what `train_model` takes, for one epoch."""
+    windows = map(to_tensor, create_sequences(generate_sequence(5000), 10))
+    loader = DataLoader(TensorDataset(*windows), batch_size, shuffle=True)
+    model = LSTMModel(1, units).to(device)
+    return model, loader, torch.nn.MSELoss(), torch.optim.Adam(model.parameters()), 1
 
 
-def loop_windows(data, seq_length):
-    """The article's create_sequences."""
-    pairs = [(data[i:i + seq_length], data[i + seq_length]) for i in range(len(data) - seq_length)]
-    return np.array([window for window, _ in pairs]), np.array([target for _, target in pairs])
+def bare_steps(model, batches, criterion, optimizer, epochs):  # what no training can do without
+    for inputs, targets in batches * epochs:
+        optimizer.zero_grad()
+        criterion(model(inputs), targets).backward()
+        optimizer.step()
 
 
-def peak(action):
-    """The most memory in bytes that `action` held at once, beyond what was there before."""
-    tracemalloc.start()
-    action()
-    size = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return size
-
-
-def memory_of_windows():
-    """Two rows: what a million windows take, as views and by the article's loop."""
+print("what | ratio | at most\n---|---|---")
+with tempfile.TemporaryDirectory() as folder, chdir(folder):
+    # This comes first: a process starts with as much memory as the one that starts it holds.
+    run_script(1, "--length 1000000 --freq 1000 --epochs 1 --batch-size 1024")
+    print(f"GB that a million points take | {getrusage(RUSAGE_CHILDREN).ru_maxrss / 1e6:.2f} | 1")
+    compare("two runs at once / one run", 1.5, lambda: run_script(2), lambda: run_script(1))
     series = generate_sequence(1_000_000)
-    for name, limit, cut in (("views", 1.5, create_sequences), ("the loop", "", loop_windows)):
-        used = series.nbytes + peak(lambda: cut(series, 10))
-        print(f"| memory of a million windows as {name} against the series "
-              f"| {used / series.nbytes:.4g} | {limit} "
-              f"| {used / 1e6:.1f} MB against {series.nbytes / 1e6:.1f} MB |", flush=True)
-
-
-def a_million_lines():
-    """One row: reading a file of a million lines against numpy's reader."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "million.csv")
-        lines = (f"day {k},{300 + k / 1000:.3f}" for k in range(1_000_000))
-        path.write_text("day,level\n" + "\n".join(lines))
-        ratio("a file of a million lines against np.loadtxt", "",
-              lambda: read_series(path, "level"),
-              lambda: np.loadtxt(path, delimiter=",", skiprows=1, usecols=1), rounds=3)
-
-
-def cpu_against_cuda():
-    """A row a size: the same training on the CPU and on the GPU."""
-    for hidden_size, batch_size in ((50, 32), (50, 1024), (512, 256)):
-        cpu = Loops(5000, batch_size, "cpu", hidden_size)
-        cuda = Loops(5000, batch_size, "cuda", hidden_size)
-        ratio(f"training on CUDA against the CPU, {hidden_size} units, batch {batch_size}", "",
-              lambda: cuda.train(cuda.ours, 1), lambda: cpu.train(cpu.ours, 1), rounds=3)
-
-
-def main():
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    print(f"{platform.machine()}, {torch.get_num_threads()} cores, Python "
-          f"{platform.python_version()}, PyTorch {torch.__version__}, GPU: {gpu}\n")
-    print("| what against what | ratio | at most | medians |\n|---|---|---|---|")
-    ratio("two copies of the experiment at once against one", 1.5, lambda: copies(2),
-          lambda: copies(1), rounds=5)
-    torch.set_num_threads(1)
-    for batch_size, length, epochs in ((32, 1000, 10), (1024, 50_000, 1)):
-        loops = Loops(length, batch_size)
-        ratio(f"training loop against bare steps, batch {batch_size}", 1.10,
-              lambda: loops.train(loops.ours, epochs), lambda: loops.bare_steps(epochs))
-        ratio(f"training loop against a plain DataLoader, batch {batch_size}", 1,
-              lambda: loops.train(loops.ours, epochs), lambda: loops.train(loops.plain, epochs))
-    series = generate_sequence(1_000_000)
-    ratio("a million windows as views against the loop", 0.1, lambda: create_sequences(series, 10),
-          lambda: loop_windows(series, 10), rounds=3)
-    memory_of_windows()
-    a_million_lines()
-    if torch.cuda.is_available():
-        torch.backends.cudnn.allow_tf32 = False
-        cpu_against_cuda()
-
-
-if __name__ == "__main__":
-    main()
+    np.savetxt("million.csv", series, "%.6f")
+    taken = np.median(repeat(lambda: read_series("million.csv"), number=1))
+    print(f"seconds to read a file of a million lines | {taken:.2f} | 2")
+compare("windows of a million points / by the article's loop", 0.5,
+        lambda: create_sequences(series, 10), lambda: loop_windows(series, 10))
+torch.set_num_threads(1)
+torch.backends.cudnn.allow_tf32 = False
+model, loader, *rest = prepare(50, 32)
+ready = list(loader)
+compare("training / bare steps over ready batches", 1.2,
+        lambda: train_model(model, loader, *rest), lambda: bare_steps(model, ready, *rest))
+if torch.cuda.is_available():
+    for units, batch_size in ((50, 32), (512, 256)):
+        cuda, cpu = prepare(units, batch_size, "cuda"), prepare(units, batch_size)
+        compare(f"training on CUDA / on the CPU, {units} units, batch {batch_size}", "",
+                lambda: train_model(*cuda), lambda: train_model(*cpu))

@@ -1,16 +1,22 @@
-"""What the tests share: the script's path, one thread, the article's experiment trained once."""
+"""What the tests share: the script, runs of its `main`, and the article's run, trained once."""
+import io
+import os
+import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset, random_split
 
 SCRIPT = Path(__file__).resolve().parent.parent / "lstm_sine.py"
 sys.path.insert(0, str(SCRIPT.parent))
+matplotlib.use("agg")  # no test opens a window
 
 import lstm_sine
+
+NOT_INHERITED = ("PYTHON", "MPL", "MATPLOTLIB", "OMP_", "MKL_", "DISPLAY", "WAYLAND_DISPLAY")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,27 +24,31 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def series_tensors(series, seq_length):
-    """Windows (n, T, 1) and targets (n, 1) in float32, as the article's main part makes them."""
-    windows, targets = lstm_sine.create_sequences(series, seq_length)
-    return (torch.FloatTensor(windows).view(-1, seq_length, 1),
-            torch.FloatTensor(targets).view(-1, 1))
-
-
-def train_as_the_article_does(seed=42, freq=0.1, epochs=50):
-    """The article's main part with plain loaders: losses, predictions, actuals, model, split."""
-    torch.manual_seed(seed)
-    dataset = TensorDataset(*series_tensors(lstm_sine.generate_sequence(1000, freq), 10))
-    train, test = random_split(dataset, [792, 198])
-    model = lstm_sine.LSTMModel()
-    losses = lstm_sine.train_model(
-        model, DataLoader(train, batch_size=32, shuffle=True), nn.MSELoss(),
-        torch.optim.Adam(model.parameters(), lr=0.001), epochs)
-    predictions, actuals = lstm_sine.evaluate_model(model, DataLoader(test, batch_size=32))
-    return {"losses": losses, "predictions": predictions, "actuals": actuals, "model": model,
-            "train": train, "test": test}
+def run_main(folder, options=""):
+    """Runs `main` with its files in `folder`: returns its namespace, and what it printed."""
+    path = Path(folder, "figure.png")
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        run = lstm_sine.main(["--no-show", "--device", "cpu", "--output", str(path),
+                              *options.split()])
+    return run, printed.getvalue().replace(str(path.parent) + os.sep, "")
 
 
 @pytest.fixture(scope="session")
-def article():
-    return train_as_the_article_does()
+def article(tmp_path_factory):
+    """The article's experiment: its namespace and what it printed."""
+    return run_main(tmp_path_factory.mktemp("article"), "--memory --lang en")
+
+
+def environment(**changes):
+    """What a process inherits; with agg, since elsewhere than on Linux a window would open."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(NOT_INHERITED)}
+    env.update(MPLBACKEND="agg", PYTHONDONTWRITEBYTECODE="1")
+    return {k: v for k, v in {**env, **changes}.items() if v is not None}
+
+
+def start(folder, *options, code=None, stderr=subprocess.PIPE, **changes):
+    """Starts the script, or `code` in its place, in a process of its own."""
+    command = [sys.executable, *(["-c", code] if code else [str(SCRIPT)]), *options]
+    return subprocess.Popen(command, cwd=folder, env=environment(**changes), encoding="utf-8",
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr)

@@ -1,254 +1,237 @@
-"""The README's tables, in Markdown: a program run by hand.
-
-    python tests/tables.py memory         who remembers the first of T random numbers
-    python tests/tables.py mackey-glass   the LSTM beside linear autoregression and other networks
-    python tests/tables.py steps          one change at a time, up to a free run over ten cycles
-    python tests/tables.py own FILE...    series of your own, with --data and nothing else
-"""
+"""The README's tables, in Markdown: run by hand, for instance `python tests/tables.py steps`."""
 import argparse
-import io
-import re
-import statistics
 import sys
 import tempfile
-import time
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
-from unittest import mock
+from statistics import geometric_mean, median
+from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import lstm_sine
+from lstm_sine import LSTMModel, evaluate_model, rmse, train_model
 
-
-def print_row(*cells):
-    """Prints one row of a Markdown table."""
-    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
-
-
-def print_head(*cells):
-    """Prints the head of a Markdown table and the rule below it."""
-    print_row(*cells)
-    print_row(*["---"] * len(cells))
-
-
-def model_around(layer):
-    """Returns the article's model with another recurrent layer in place of its LSTM."""
-    model = lstm_sine.LSTMModel()
-    model.lstm = layer
-    return model
-
-
-# ---- memory -----------------------------------------------------------------------------------
-KINDS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "LSTM, open forget gate": nn.LSTM}
-
-
-def remember(kind, T, steps=600, seed=0):
-    """Trains one of the `KINDS` to return the first of T random numbers; its RMSE, 1 is guessing.
-
-    Each step of Adam sees 64 fresh sequences; the RMSE is that on 1000 more.
-    """
-    torch.manual_seed(seed)
-    model = model_around(KINDS[kind](1, 50, batch_first=True))
-    if kind == "LSTM, open forget gate":
-        with torch.no_grad():
-            model.lstm.bias_ih_l0.chunk(4)[1].fill_(3)  # the order is i, f, g, o
-            model.lstm.bias_hh_l0.chunk(4)[1].fill_(0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
-    for _ in range(steps):
-        numbers = torch.randn(64, T, 1)
-        loss = nn.functional.mse_loss(model(numbers), numbers[:, 0])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1)
-        optimizer.step()
-    numbers = torch.randn(1000, T, 1)
-    with torch.no_grad():
-        return lstm_sine.rmse(model(numbers).numpy(), numbers[:, 0].numpy())
-
-
-def memory(seeds):
-    """Prints who remembers: a row for each T, in each cell the RMSE of every seed."""
-    print_head("T", *KINDS)
-    for T in (10, 20, 50):
-        cells = []
-        for kind in KINDS:
-            errors = [remember(kind, T, seed=seed) for seed in range(seeds)]
-            cells.append(", ".join(f"{error:.2f}" for error in errors))
-        print_row(T, *cells)
-
-
-# ---- mackey-glass -----------------------------------------------------------------------------
-def learn_mackey_glass(make_model, seq_length, seed):
-    """Trains a new model; returns its number of parameters and two test RMSEs.
-
-    The RMSEs are the model's and linear autoregression's, in the units of the series. Settings:
-    --series mackey-glass --split time --epochs 100 --schedule one-cycle --lr 0.02
-    """
-    torch.manual_seed(seed)
-    series = lstm_sine.mackey_glass(1000)
-    mean, std = lstm_sine.scale_of(series)
-    windows, targets = lstm_sine.create_sequences((series - mean) / std, seq_length)
-    train, test = lstm_sine.split_windows(len(windows), "time")
-    train_loader = lstm_sine.make_loader(windows, targets, train, 32, shuffle=True)
-    test_loader = lstm_sine.make_loader(windows, targets, test, 32)
-    model = make_model()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    with redirect_stdout(io.StringIO()):
-        lstm_sine.train_model(model, train_loader, nn.MSELoss(), optimizer, 100, "one-cycle")
-    predictions, _ = lstm_sine.evaluate_model(model, test_loader)
-    straight = lstm_sine.baselines(windows, targets, train, test)["linear autoregression"]
-    size = sum(parameter.numel() for parameter in model.parameters())
-    error = std * lstm_sine.rmse(predictions[:, 0].astype(float), targets[test])
-    return size, error, std * lstm_sine.rmse(straight, targets[test])
-
-
-def mackey_glass(seeds):
-    """Prints the LSTM over linear autoregression by window, then other networks beside it."""
-    lengths = (1, 2, 3, 4, 6, 10, 20)
-    medians, worst = [], []
-    for seq_length in lengths:
-        ratios = []
-        for seed in range(seeds):
-            _, error, straight = learn_mackey_glass(lstm_sine.LSTMModel, seq_length, seed)
-            ratios.append(error / straight)
-        medians.append(f"{statistics.median(ratios):.2g}")
-        worst.append(f"{max(ratios):.2g}")
-    print_head("window", *lengths)
-    print_row(f"LSTM / linear autoregression, median of {seeds} seeds", *medians)
-    print_row("worst", *worst)
-    print()
-
-    models = {
-        "LSTM": lstm_sine.LSTMModel,
-        "GRU": lambda: model_around(nn.GRU(1, 50, batch_first=True)),
-        "RNN": lambda: model_around(nn.RNN(1, 50, batch_first=True)),
-        "perceptron, two layers of 100": lambda: nn.Sequential(
-            nn.Flatten(), nn.Linear(10, 100), nn.Tanh(), nn.Linear(100, 100), nn.Tanh(),
-            nn.Linear(100, 1)),
-        "perceptron, one layer of 50": lambda: nn.Sequential(
-            nn.Flatten(), nn.Linear(10, 50), nn.Tanh(), nn.Linear(50, 1)),
-    }
-    print_head("windows of 10", "parameters", "test RMSE of two seeds")
-    for name, make_model in models.items():
-        size, first, straight = learn_mackey_glass(make_model, 10, 0)
-        _, second, _ = learn_mackey_glass(make_model, 10, 1)
-        print_row(name, f"{size:,}", f"{first:.1e}, {second:.1e}")
-    print_row("linear autoregression", 11, f"{straight:.1e}")
-
-
-# ---- the script itself, run by its options ----------------------------------------------------
-def run_script(options, seed):
-    """Runs the script without its figures; returns a dict from name to RMSE, and to seconds."""
-    train_model = lstm_sine.train_model
-    seconds = []
-
-    def timed(*arguments):
-        began = time.perf_counter()
-        losses = train_model(*arguments)
-        seconds.append(time.perf_counter() - began)
-        return losses
-
-    printed = io.StringIO()
-    with tempfile.TemporaryDirectory() as folder:
-        ends = ["--seed", str(seed), "--no-show", "--output", str(Path(folder, "figure.png"))]
-        draws_nothing = mock.patch.multiple(
-            lstm_sine, train_model=timed, new_figure=mock.DEFAULT,
-            plot_predictions=mock.DEFAULT, save_and_show=mock.DEFAULT)
-        with draws_nothing, redirect_stdout(printed):
-            lstm_sine.main([*options, *ends])
-    text = printed.getvalue()
-    results = {"seconds": seconds[0]}
-    listed = re.search(r"^test RMSE: (.*)$", text, re.MULTILINE)[1]
-    for item in listed.split(", "):
-        name, number = item.rsplit(" ", 1)
-        results[name] = float(number)
-    free_run = re.search(r"^forecast RMSE against .*: (\S+)$", text, re.MULTILINE)
-    if free_run:
-        results["free run"] = float(free_run[1])
-    return results
-
-
+LINEAR = "linear autoregression"
 WAVE = "--freq 10 --split time --epochs 100"
-FALLING = WAVE + " --schedule one-cycle --lr 0.02"
-FINAL = "--freq 10 --split time --epochs 200 --schedule one-cycle --lr 0.02 --seq-length 6"
-COMMANDS = (
-    "", "--subtract-last", "--freq 10", "--freq 10 --subtract-last", "--freq 10 --split time",
-    WAVE, WAVE + " --schedule one-cycle", FALLING, FALLING + " --subtract-last",
-    FALLING + " --seq-length 6", FINAL, FINAL + " --subtract-last",
-)
+FALLING = "--schedule one-cycle --lr 0.02"
+
+
+def run_main(options, seed):
+    """Runs `main`, with its files in a folder that is not kept; returns its namespace."""
+    with tempfile.TemporaryDirectory() as folder:
+        return lstm_sine.main([*options, "--seed", str(seed), "--device", "cpu", "--no-show",
+                               "--output", f"{folder}/figure.png"])
+
+
+def prepare(options, seed, make_model=LSTMModel):
+    """Does by hand what `main` does before it trains, with the same draws; returns it by name."""
+    args = lstm_sine.read_options([*options.split(), "--device", "cpu"])
+    torch.manual_seed(seed)
+    data = lstm_sine.load_series(args)
+    scaled = (data.series - data.mean) / data.scale
+    windows, targets = lstm_sine.create_sequences(scaled, args.seq_length)
+    dataset = TensorDataset(lstm_sine.to_tensor(windows), lstm_sine.to_tensor(targets))
+    train_part, test_part = lstm_sine.split_windows(dataset, args.split == "time")
+    loader = DataLoader(train_part, args.batch_size, shuffle=True)
+    test = dataset[list(test_part.indices)]  # (test, T, 1), (test, 1)
+    model = make_model()
+    optimizer = torch.optim.Adam(model.parameters(), args.lr)
+    batches = args.epochs * len(loader)
+    falling = OneCycleLR(optimizer, args.lr, batches) if args.schedule == "one-cycle" else None
+    train = partial(train_model, model, loader, nn.MSELoss(), optimizer, scheduler=falling)
+    predict = partial(evaluate_model, model, [test])
+    return SimpleNamespace(**locals())
 
 
 def steps(seeds):
-    """Prints one change at a time, then the final command on more seeds and on fresh ones."""
-    print_head("command, and `--forecast 1000`", "one-step / persistence", "free run, median",
-               "free run, worst", "seconds of training")
-    for command in COMMANDS:
-        options = [*command.split(), "--forecast", "1000"]
-        runs = [run_script(options, seed) for seed in range(seeds)]
-        ratio = statistics.median(run["LSTM"] / run["persistence"] for run in runs)
-        middle = statistics.median(run["free run"] for run in runs)
-        worst = max(run["free run"] for run in runs)
-        seconds = statistics.median(run["seconds"] for run in runs)
-        print_row(f"`{command}`" if command else "the article", f"{ratio:.2g}", f"{middle:.2g}",
-                  f"{worst:.2g}", f"{seconds:.1f}")
-    print(f"\n`{FINAL}`\n")
-    print_head("seeds", "one-step RMSE, worst", "free run, median", "free run, worst")
-    for first in (0, 100):
-        chosen = range(first, first + 2 * seeds)
-        runs = [run_script([*FINAL.split(), "--forecast", "1000"], seed) for seed in chosen]
-        one_step = max(run["LSTM"] for run in runs)
-        middle = statistics.median(run["free run"] for run in runs)
-        worst = max(run["free run"] for run in runs)
-        print_row(f"{chosen[0]} to {chosen[-1]}", f"{one_step:.2e}", f"{middle:.2g}",
-                  f"{worst:.2g}")
+    """Yields one change at a time, from the article to a forecast of three waves."""
+    yield ("| options, and `--forecast 300` | one step: LSTM / persistence, median "
+           f"| free run: LSTM, median | worst | {LINEAR}, median |\n|---|---|---|---|---|")
+    for options in ("", "--subtract-last", "--freq 10 --split time", WAVE, f"{WAVE} {FALLING}",
+                    f"{WAVE} {FALLING} --subtract-last"):
+        runs = [run_main([*options.split(), "--forecast", "300"], seed) for seed in range(seeds)]
+        ratios = [run.errors["LSTM"] / run.errors["persistence"] for run in runs]
+        lstm = [rmse(run.check.errors["LSTM"], 0) for run in runs]
+        linear = [rmse(run.check.errors[LINEAR], 0) for run in runs]
+        name = f"`{options}`" if options else "(the article)"
+        yield name, median(ratios), median(lstm), max(lstm), median(linear)
 
 
-# ---- own --------------------------------------------------------------------------------------
-def own(files):
-    """Prints the LSTM's test RMSE over persistence's and linear autoregression's for each file."""
-    print_head("series", "points", "LSTM / persistence", "LSTM / linear autoregression",
-               "LSTM / persistence with --no-subtract-last", "windows of 24: LSTM / persistence",
-               "windows of 24: LSTM / linear autoregression")
-    columns = [[], [], [], [], []]
+def mackey_glass(seeds):
+    """Yields the LSTM over linear autoregression by window, then other networks in its place."""
+    options = f"--series mackey-glass --split time --epochs 100 {FALLING}"
+    yield f"| points in a window | LSTM / {LINEAR}, median | worst |\n|---|---|---|"
+    for T in (1, 2, 6):
+        runs = [run_main(f"{options} --seq-length {T}".split(), seed) for seed in range(seeds)]
+        ratios = [run.errors["LSTM"] / run.errors[LINEAR] for run in runs]
+        yield T, median(ratios), max(ratios)
+    yield "\n| windows of 10 | parameters | test RMSE of each seed |\n|---|---|---|"
+    networks = {
+        "LSTM": LSTMModel,
+        "GRU": lambda: with_layer("GRU as PyTorch starts it"),
+        "RNN": lambda: with_layer("RNN as PyTorch starts it"),
+        "perceptron, two hidden layers of 100": lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(10, 100), nn.Tanh(), nn.Linear(100, 100), nn.Tanh(),
+            nn.Linear(100, 1)),
+        "perceptron, one hidden layer of 50": lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(10, 50), nn.Tanh(), nn.Linear(50, 1))}
+    for name, make_model in networks.items():
+        errors = []
+        for seed in range(seeds):
+            made = prepare(options, seed, make_model)
+            made.train(100)
+            errors.append(f"{made.data.scale * rmse(*made.predict()):.1e}")
+        yield name, sum(map(torch.numel, made.model.parameters())), ", ".join(errors)
+
+
+@torch.no_grad()
+def new_layer(layer_type, start_hidden=None, open_gate=False, **options):
+    """Returns a layer of 50 units as PyTorch starts it, or with other weights to start from."""
+    layer = layer_type(1, 50, batch_first=True, **options)
+    if start_hidden:
+        start_hidden(layer.weight_hh_l0)
+        layer.bias_ih_l0.zero_()
+        layer.bias_hh_l0.zero_()
+    if start_hidden is nn.init.eye_:
+        layer.weight_ih_l0.normal_(std=0.001)
+    if open_gate:  # the one that keeps the past, second in PyTorch's r, z, n and i, f, g, o
+        layer.bias_ih_l0.split(50)[1].fill_(3)
+        layer.bias_hh_l0.split(50)[1].zero_()
+    return layer
+
+
+LAYERS = {
+    "RNN as PyTorch starts it": lambda: new_layer(nn.RNN),
+    "RNN, orthogonal start": lambda: new_layer(nn.RNN, nn.init.orthogonal_),
+    "RNN with ReLU, identity start": lambda: new_layer(nn.RNN, nn.init.eye_, nonlinearity="relu"),
+    "GRU as PyTorch starts it": lambda: new_layer(nn.GRU),
+    "LSTM as PyTorch starts it": lambda: new_layer(nn.LSTM),
+    "GRU, update gate starts open (bias 3)": lambda: new_layer(nn.GRU, open_gate=True),
+    "LSTM, forget gate starts open (bias 3)": lambda: new_layer(nn.LSTM, open_gate=True)}
+
+
+def with_layer(name):
+    """Returns the article's model with one of the `LAYERS` in place of its LSTM."""
+    model = LSTMModel()
+    model.lstm = LAYERS[name]()
+    return model
+
+
+def remember(kind, T, steps=600, seed=0):
+    """Trains one of the `LAYERS` to return the first of T random numbers; its RMSE on new ones."""
+    torch.manual_seed(seed)
+    model = with_layer(kind)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
+    for _ in range(steps):
+        numbers = torch.randn(64, T, 1)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(numbers), numbers[:, 0]).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1)
+        optimizer.step()
+    numbers = torch.randn(1000, T, 1)
+    return rmse(*evaluate_model(model, [(numbers, numbers[:, 0])]))
+
+
+def memory(seeds):
+    """Yields who remembers the first of T random numbers: the RMSE of each seed."""
+    yield "| RMSE, 1 is guessing | T = 20 | T = 50 |\n|---|---|---|"
+    for kind in LAYERS:
+        errors = [[remember(kind, T, seed=seed) for seed in range(seeds)] for T in (20, 50)]
+        yield kind, *[", ".join(f"{error:.2f}" for error in cell) for cell in errors]
+
+
+def why(seeds):
+    """Yields what the trembling of the weights costs at a rate that does not fall."""
+    yield ("| seed | epochs | RMSE of the last of 125 predictions | of their average "
+           "| RMS of their differences from it | one step |\n|---|---|---|---|---|---|")
+    for seed in (42, *range(seeds)):
+        for epochs in (50, 200):
+            made, found = prepare("", seed), []
+            made.train(epochs)
+            # What stands in for a scheduler is called after each of the 125 batches.
+            made.train(5, scheduler=SimpleNamespace(step=lambda: found.append(made.predict()[0])))
+            average, (last, actual) = np.mean(found, axis=0), made.predict()
+            yield (seed, epochs, rmse(last, actual), rmse(average, actual),
+                   rmse(np.stack(found), average), rmse(made.test[0][:, -1].numpy(), actual))
+    yield ("\n| seed | rate | free run, lowest of the last ten epochs | highest "
+           "| with the average of their weights |\n|---|---|---|---|---|")
+    for seed in range(seeds):
+        for schedule in ("constant", "one-cycle"):
+            made, errors = prepare(f"{WAVE} --schedule {schedule} --forecast 300", seed), []
+            averaged = AveragedModel(made.model)
+            made.train(90)
+            for _ in range(10):
+                made.train(1)
+                averaged.update_parameters(made.model)
+                errors.append(wave_error(made.model, made))
+            yield seed, schedule, min(errors), max(errors), wave_error(averaged.module, made)
+
+
+def wave_error(model, made):
+    """Returns the RMSE of a free run of 300 steps from the end of a sine."""
+    rules = lstm_sine.make_rules(model, made.windows, made.targets)
+    forecast = lstm_sine.free_run(rules["LSTM"], made.scaled[None, -10:], 300)
+    return rmse(forecast[0], made.data.future[:300])
+
+
+def own(files, season):
+    """Yields the LSTM's errors over those of the baselines on each file, then a summary."""
+    yield (f"| series | points | one step: LSTM / persistence | LSTM / {LINEAR} "
+           f"| free run: LSTM / flat line | LSTM / repeated window | LSTM / {LINEAR} |\n"
+           "|---|---|---|---|---|---|---|")
+    rows, places = [], []
     for file in files:
-        points = len(lstm_sine.read_series(file)[0])
-        given = run_script(["--data", file], 42)
-        plain = run_script(["--data", file, "--no-subtract-last"], 42)
-        ratios = [given["LSTM"] / given["persistence"],
-                  given["LSTM"] / given["linear autoregression"],
-                  plain["LSTM"] / plain["persistence"]]
-        if points >= 4 * 24:  # else too few windows for 25 weights
-            longer = run_script(["--data", file, "--seq-length", "24"], 42)
-            ratios.append(longer["LSTM"] / longer["persistence"])
-            ratios.append(longer["LSTM"] / longer["linear autoregression"])
-        for column, ratio in zip(columns, ratios):
-            column.append(ratio)
-        print_row(Path(file).stem, f"{points:,}", *[f"{ratio:.2f}" for ratio in ratios])
-    columns = [column for column in columns if column]
-    means = [statistics.geometric_mean(column) for column in columns]
-    print_row("worst", "", *[f"{max(column):.2f}" for column in columns])
-    print_row("geometric mean", "", *[f"{mean:.2f}" for mean in means])
+        try:
+            run = run_main(["--data", file, "--forecast", "24", "--seq-length", season], seed=42)
+        except SystemExit:  # `main` has said why
+            yield Path(file).stem, "skipped, since the script refuses it"
+            continue
+        free = {name: rmse(errors, 0) for name, errors in run.check.errors.items()}
+        ratios = [run.errors["LSTM"] / run.errors[name] for name in ("persistence", LINEAR)]
+        ratios += [free["LSTM"] / free[name] for name in ("persistence", "repeated window", LINEAR)]
+        best = lstm_sine.best_and_ties(run.predictions, run.actual)
+        places.append("behind" if "LSTM" not in best else "tied" if len(best) > 1 else "alone")
+        rows.append(ratios)
+        yield Path(file).stem, len(run.data.series), *[f"{ratio:.2f}" for ratio in ratios]
+    if not rows:
+        return
+    flat, repeated, linear = np.sum(np.array(rows)[:, 2:] < 1, axis=0)
+    means = ", ".join(f"{geometric_mean(column):.2f}" for column in zip(*rows))
+    yield f"""
+Over {len(rows)} series, one step: the LSTM alone is the most accurate on {places.count("alone")}, \
+tied with the best on {places.count("tied")}, behind on {places.count("behind")}.
+Forecast: the LSTM is below the flat line on {flat}, below the repeated window on {repeated}, \
+below linear autoregression on {linear} of {len(rows)}.
+Geometric means of the five ratios: {means}."""
 
 
 def main():
-    """Prints the table that the command line names."""
-    parser = argparse.ArgumentParser(description="Prints the README's tables in Markdown.")
-    parser.add_argument("table", choices=("memory", "mackey-glass", "steps", "own"))
-    parser.add_argument("files", nargs="*", metavar="FILE", help="of own: one column each")
-    parser.add_argument("--seeds", type=int, help="from 0 on [3 for memory, else 10; own: 42]")
-    args = parser.parse_args()
-    if bool(args.files) != (args.table == "own"):
-        parser.error("own, and no other table, takes files")
+    """Prints the table that the command line names, and nothing else on stdout."""
+    tables = {"steps": steps, "mackey-glass": mackey_glass, "memory": memory, "why": why}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", choices=(*tables, "own"))
+    parser.add_argument("files", nargs="*", metavar="FILE", help="for own: series of your own")
+    parser.add_argument("--seeds", type=int, help="how many, from 0 on [5 for steps, else 3]")
+    parser.add_argument("--season", default="10", help="for own: points in a window [10]")
+    args = parser.parse_intermixed_args()
+    seeds = args.seeds or (5 if args.table == "steps" else 3)
+    rows = own(args.files, args.season) if args.table == "own" else tables[args.table](seeds)
     torch.set_num_threads(1)
-    if args.table == "own":
-        own(args.files)
-    else:
-        table = {"memory": memory, "mackey-glass": mackey_glass, "steps": steps}[args.table]
-        table(args.seeds or (3 if args.table == "memory" else 10))
+    with redirect_stdout(None):
+        for row in rows:
+            if not isinstance(row, str):
+                cells = [cell if isinstance(cell, (str, int)) else f"{cell:.2g}" for cell in row]
+                row = f"| {' | '.join(map(str, cells))} |"
+            print(row, file=sys.__stdout__, flush=True)
 
 
 if __name__ == "__main__":
