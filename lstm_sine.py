@@ -338,12 +338,12 @@ def plot_memory(figure, run):
     for (gates, states, entries), title, history in zip(panels.T, titles, (trained, forced)):
         i, f, g, o, c, h = (history[letter][0, :, unit].numpy() for letter in "ifgoch")
         gates.plot(np.stack([i, f, o], axis=1), ".-", label=[
-            "输入门 i | input gate i", "遗忘门 f | forget gate f", "输出门 o | output gate o"])
-        finish(gates, title, ylim=(-0.05, 1.05))
+            "输入门 i | input i", "遗忘门 f | forget f", "输出门 o | output o"])
+        finish(gates, title, ylim=(-0.05, 1.05), ylabel="门 | gates")
         states.plot(x[0, :, 0], "k.:", label="读入的值 x | input x")
         states.plot(np.stack([c, h], axis=1), ".-", label=[
             "记忆细胞状态 c | cell state c", "隐藏状态 h | hidden state h"])
-        finish(states, "")
+        finish(states, "", ylabel="状态 | states")
         left = np.full((len(f), len(f)), np.nan)
         for t in range(len(f)):
             left[:t, t] = f[t] * left[:t, t - 1]                # f is kept of what entered before,
@@ -370,7 +370,7 @@ data: {data.name.split(" | ")[-1]}, {len(series):,} points: first {series[0]:.12
 last {series[-1]:.12g}, lowest {series.min():.12g}, highest {series.max():.12g}
 scale: windows and losses are (value - mean) / scale, mean {data.mean:.6g}, scale {data.scale:.6g}
 split: {args.split}, {len(train):,} training and {len(test):,} test windows of {args.seq_length}; \
-{seen[test_steps].sum():,} test targets were in training windows too, {outside:,} are out of range
+{seen[test_steps].sum():,} test targets were seen in training, {outside:,} are out of range
 model: {type(model.lstm).__name__} with {size:,} parameters, and a linear head
 device: {args.device}, CPU threads: {args.threads}, seed: {args.seed}"""
 

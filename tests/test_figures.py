@@ -91,11 +91,11 @@ def test_a_column_of_the_memory_map_adds_up_to_pytorchs_cell_state(run):
             np.testing.assert_allclose(states["cell state c"][:, 1], c, atol=1e-6)
             np.testing.assert_allclose(states["hidden state h"][:, 1], h, atol=1e-6)
             np.testing.assert_array_equal(states["input x"][:, 1], x[0, :, 0])
-            f = lines(panels[column])["forget gate f"][:, 1]
+            f = lines(panels[column])["forget f"][:, 1]
             assert f"{f[1:].prod():.1%} of the first" in panels[4 + column].get_title()
             assert (f > 0.97).all() == bool(column)
             history = lstm_sine.lstm_by_hand(lstm, x)
-            for letter, label in {"i": "input gate i", "o": "output gate o"}.items():
+            for letter, label in {"i": "input i", "o": "output o"}.items():
                 np.testing.assert_allclose(lines(panels[column])[label][:, 1],
                                            history[letter][0, :, unit], atol=1e-6)
     assert f"unit {unit} " in panels[0].figure.get_suptitle()

@@ -37,8 +37,8 @@ RUNS = {  # options: lines, then one-step errors and free-run errors, the networ
         ["data: 0.1 cycles of a sine, 200 points: first 0, last 0.587785252292, lowest 0, highest "
          "0.587785252292",
          "scale: windows and losses are (value - mean) / scale, mean 0, scale 1",
-         "split: random, 152 training and 38 test windows of 10; 36 test targets were in training "
-         "windows too, 2 are out of range",
+         "split: random, 152 training and 38 test windows of 10; 36 test targets were seen in "
+         "training, 2 are out of range",
          "model: LSTM with 10,600 parameters, and a linear head",
          f"{LINEAR} (38 test windows)",
          "The LSTM has not learned yet: change --lr, raise --epochs, seek outliers",
@@ -50,8 +50,8 @@ RUNS = {  # options: lines, then one-step errors and free-run errors, the networ
         [0.00183264, 0.00295173, 0.0296466, 0], []),
     "--freq 5 --length 300 --split time --epochs 20 --schedule one-cycle --lr 0.02 --seq-length 6 "
     "--batch-size 16 --forecast 50": (
-        ["split: time, 235 training and 59 test windows of 6; 0 test targets were in training "
-         "windows too, 1 are out of range",
+        ["split: time, 235 training and 59 test windows of 6; 0 test targets were seen in "
+         "training, 1 are out of range",
          "free run: linear autoregression is the most accurate (50 of 50 steps, 100 places, 3 of "
          "them apart); the LSTM is better than a flat line"],
         [0.00714120, 0.0737578, 0.435731, 0], [0.0696802, 1.09046, 1.08653, 0]),
@@ -61,8 +61,8 @@ RUNS = {  # options: lines, then one-step errors and free-run errors, the networ
          "LSTM is better than a flat line"],
         [0.0403204, 0.184224, 0.299059, 0.0847273], [0.103647, 0.324594, 0.364020, 0.151464]),
     "--data {}/level.csv --column level --epochs 10 --forecast 60 --memory --seq-length 31": (
-        ["split: time, 215 training and 54 test windows of 31; 0 test targets were in training "
-         "windows too, 1 are out of range",
+        ["split: time, 215 training and 54 test windows of 31; 0 test targets were seen in "
+         "training, 1 are out of range",
          "free run: linear autoregression is the most accurate (27 of 60 steps, 28 places, 2 of "
          "them apart); the LSTM is worse than a flat line"],
         [2.63741, 5.91437, 3.19651, 1.24201], [68.7035, 41.6423, 3.23392, 1.23023]),
@@ -236,7 +236,7 @@ def test_the_targets_seen_in_training_are_counted_as_a_search_counts_them(split,
     seen = {start + k for start in train for k in range(T + 1)}
     found = sum(start + T in seen for start in test)
     beyond = sum(not min(seen) <= start + T <= max(seen) for start in test)  # the sine rises
-    assert f"{found} test targets were in training windows too, {beyond} are out" in printed
+    assert f"{found} test targets were seen in training, {beyond} are out" in printed
 
 
 def test_another_layer_is_named_checked_in_a_line_and_not_drawn(folder, monkeypatch):
