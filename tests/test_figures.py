@@ -2,13 +2,14 @@
 import copy
 import warnings
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
 from conftest import run_main
 from matplotlib import font_manager
+from matplotlib.figure import Figure
 from matplotlib.text import Text
+from numpy.testing import assert_allclose, assert_array_equal
 
 import lstm_sine
 
@@ -28,35 +29,30 @@ def lines(panel):
 
 def test_the_panels_show_what_was_computed(run):
     article, loss, in_time, error = run.figures[run.args.files[0]].axes
-    drawn = lines(article)
-    np.testing.assert_array_equal(drawn["Actual Values"][:, 1], run.actual)
-    np.testing.assert_array_equal(drawn["Predicted Values"][:, 1], run.predictions["LSTM"])
+    assert_array_equal(lines(article)["Actual Values"][:, 1], run.actual)
+    assert_array_equal(lines(article)["Predicted Values"][:, 1], run.predictions["LSTM"])
     assert "shuffled" in article.get_xlabel()
-    np.testing.assert_array_equal(lines(loss)["LSTM"], np.stack([range(1, 5), run.losses], axis=1))
+    assert_array_equal(lines(loss)["LSTM"], np.stack([range(1, 5), run.losses], axis=1))
     assert set(lines(loss)["persistence"][:, 1]) == {run.persistence_loss}
     steps, ahead = run.test + 10, np.arange(300, 330)
-    expected = {"training part": (np.arange(300), run.data.series), "test part": (steps, run.actual),
-                "one step ahead": (steps, run.predictions["LSTM"]), "free run": (ahead, run.forecast),
+    expected = {"training part": (range(300), run.data.series), "test part": (steps, run.actual),
+                "one step ahead": (steps, run.predictions["LSTM"]),
+                "free run": (ahead, run.forecast),
                 "true continuation": (ahead, lstm_sine.generate_sequence(300, 3, 30)[300:])}
     assert set(lines(in_time)) == set(expected)
     for label, columns in expected.items():
-        np.testing.assert_allclose(lines(in_time)[label], np.stack(columns, axis=1))
+        assert_allclose(lines(in_time)[label], np.stack(columns, axis=1))
     for name, values in run.predictions.items():
-        np.testing.assert_array_equal(lines(error)[name][:, 1], abs(values - run.actual))
-    np.testing.assert_allclose(lines(error)["free run"][:, 1],
-                               abs(run.forecast - expected["true continuation"][1]))
+        assert_array_equal(lines(error)[name][:, 1], abs(values - run.actual))
+    misses = abs(run.forecast - expected["true continuation"][1])
+    assert_allclose(lines(error)["free run"][:, 1], misses)
     assert error.get_xlim() == in_time.get_xlim() and error.get_ylim()[0] == 0
     article.figure.draw_without_rendering()
     for panel in (article, loss, in_time, error):
-        legend = panel.get_legend().get_window_extent()
         assert panel.get_title(loc="left")
-        assert legend.y0 >= panel.get_window_extent().y1 - 1  # it hides nothing
-
-
-def test_the_band_is_two_rmse_so_many_steps_ahead(run):
-    in_time = run.figures[run.args.files[0]].axes[2]
-    band, = in_time.collections
-    edges = band.get_paths()[0].vertices
+        legend, inside = panel.get_legend().get_window_extent(), panel.get_window_extent()
+        assert legend.y0 >= inside.y1 - 1  # it hides nothing
+    edges = in_time.collections[0].get_paths()[0].vertices  # of the band: two RMSE on each side
     for step in (0, 7, 29):
         ends = edges[edges[:, 0] == 300 + step, 1]
         assert np.ptp(ends) == pytest.approx(4 * run.check.errors["LSTM"][step])
@@ -66,7 +62,7 @@ def test_the_band_is_two_rmse_so_many_steps_ahead(run):
 def test_a_forecast_that_runs_away_does_not_squash_the_series(run):
     changed = copy.copy(run)
     changed.forecast = np.linspace(0, 500, 30)
-    figure = matplotlib.figure.Figure()
+    figure = Figure()
     lstm_sine.plot_predictions(figure, changed)
     bottom, top = figure.axes[2].get_ylim()
     low, high = run.data.series.min(), run.data.series.max()
@@ -79,25 +75,22 @@ def test_a_column_of_the_memory_map_adds_up_to_pytorchs_cell_state(run):
     trained, opened = run.model.lstm, copy.deepcopy(run.model.lstm)
     with torch.no_grad():
         opened.bias_ih_l1[50:100] += 5  # of the last layer
-        out, _ = trained(x)
-        unit = (run.model.fc.weight[0] * out[0, -1]).abs().argmax().item()
+        unit = (run.model.fc.weight[0] * trained(x)[0][0, -1]).abs().argmax().item()
         for column, lstm in enumerate((trained, opened)):
             c = np.array([lstm(x[:, :t + 1])[1][1][-1, 0, unit].item() for t in range(10)])
-            h = lstm(x)[0][0, :, unit].numpy()
             left = panels[4 + column].images[0].get_array().filled(np.nan)
-            np.testing.assert_allclose(np.nansum(left, axis=0), c, atol=1e-6)
+            assert_allclose(np.nansum(left, axis=0), c, atol=1e-6)
             assert np.isnan(left).tolist() == [[t < s for t in range(10)] for s in range(10)]
-            states = lines(panels[2 + column])
-            np.testing.assert_allclose(states["cell state c"][:, 1], c, atol=1e-6)
-            np.testing.assert_allclose(states["hidden state h"][:, 1], h, atol=1e-6)
-            np.testing.assert_array_equal(states["input x"][:, 1], x[0, :, 0])
-            f = lines(panels[column])["forget f"][:, 1]
+            gates, states = lines(panels[column]), lines(panels[2 + column])
+            assert_array_equal(states["input x"][:, 1], x[0, :, 0])
+            assert_allclose(states["cell state c"][:, 1], c, atol=1e-6)
+            assert_allclose(states["hidden state h"][:, 1], lstm(x)[0][0, :, unit], atol=1e-6)
+            history = lstm_sine.lstm_by_hand(lstm, x)
+            for label in ("input i", "forget f", "output o"):
+                assert_allclose(gates[label][:, 1], history[label[-1]][0, :, unit], atol=1e-6)
+            f = gates["forget f"][:, 1]
             assert f"{f[1:].prod():.1%} of the first" in panels[4 + column].get_title()
             assert (f > 0.97).all() == bool(column)
-            history = lstm_sine.lstm_by_hand(lstm, x)
-            for letter, label in {"i": "input i", "o": "output o"}.items():
-                np.testing.assert_allclose(lines(panels[column])[label][:, 1],
-                                           history[letter][0, :, unit], atol=1e-6)
     assert f"unit {unit} " in panels[0].figure.get_suptitle()
 
 
@@ -114,11 +107,10 @@ def test_a_figure_speaks_one_language_and_draws_no_box(lang, tmp_path):
 
 def test_without_a_font_a_chinese_name_is_escaped_and_a_long_one_is_cut(tmp_path, monkeypatch):
     monkeypatch.setattr(lstm_sine, "FONTS", ())
-    path = tmp_path / ("long" * 30 + " | .csv")
-    np.savetxt(path, np.sin(np.arange(60)))
-    run, _ = run_main(tmp_path, "--epochs 1 --length 60")
-    run.data.name = "温度_$_.csv"
-    assert lstm_sine.draw_and_save(run)[run.args.files[0]].get_suptitle() == (
-        r"\u6e29\u5ea6_$_.csv")
-    _, name = lstm_sine.read_series(path)
-    assert len(name) < 125 and " | " not in name
+    for name in ("温度_$_.csv", 30 * "long" + " | .csv"):
+        np.savetxt(tmp_path / name, np.sin(np.arange(60)))
+    run, _ = run_main(tmp_path, f"--epochs 1 --data {tmp_path}/温度_$_.csv")
+    title = run.figures[run.args.files[0]].get_suptitle()
+    assert title == r"\u6e29\u5ea6_$_.csv, column 1 (no name in the first line)"
+    assert len(lstm_sine.read_series(tmp_path / name)[1]) < 125
+    assert " | " not in lstm_sine.read_series(tmp_path / name)[1]

@@ -1,58 +1,34 @@
-"""Series: Mackey-Glass by another scheme, and what is read from files, or refused."""
+"""Series: Mackey-Glass by a loop, and what is read from files, or refused."""
 import csv
 
 import numpy as np
 import pytest
 from conftest import run_main
 
-import lstm_sine
-from lstm_sine import mackey_glass, read_series
-
-
-def heun_mackey_glass(points, h=0.05):
-    """The same equation by Heun's method, which is of second order, in half the steps."""
-    def slope(x, delayed):
-        return 0.2 * delayed / (1 + delayed**10) - 0.1 * x
-
-    delay = round(17 / h)
-    x = [1.2] * (delay + 1)
-    for _ in range(round((500 + 6 * (points - 1)) / h)):
-        before = slope(x[-1], x[-delay - 1])
-        after = slope(x[-1] + h * before, x[-delay])
-        x.append(x[-1] + h / 2 * (before + after))
-    return np.array(x[delay:])[round(500 / h)::round(6 / h)]
-
-
-def test_mackey_glass_agrees_with_another_scheme_before_chaos_drives_them_apart():
-    """A delay of 16.9 moves these points by 0.12, a start at 499 by 0.06, steps of 5.9 by 0.022."""
-    np.testing.assert_allclose(mackey_glass(10)[:8], heun_mackey_glass(10)[:8], atol=0.02)
+from lstm_sine import load_series, mackey_glass, read_options, read_series
 
 
 def test_mackey_glass_is_euler_in_tenths_of_a_unit_from_500_on_every_6():
     x = {tenth: 1.2 for tenth in range(-170, 1)}
-    for tenth in range(5060):
+    for tenth in range(5420):
         delayed = x[tenth - 170]
         x[tenth + 1] = x[tenth] + (0.2 * delayed / (1 + delayed**10) - 0.1 * x[tenth]) / 10
-    np.testing.assert_allclose(mackey_glass(2), [x[5000], x[5060]], rtol=1e-9)
+    np.testing.assert_allclose(mackey_glass(8), [x[5000 + 60 * k] for k in range(8)], rtol=1e-9)
 
 
+NAMELESS = "column 1 (no name in the first line)"
 GOOD = {
-    "a number a line": ("1.5\n-2\n3e1\n", None, "column 1 (no name in the first line)"),
-    "no newline at the end": ("1.5\n-2\n30", None, "column 1 (no name in the first line)"),
-    "empty lines at the end": ("1.5\n-2\n30\n\n\n", None, "column 1 (no name in the first line)"),
+    "no newline at the end": ("1.5\n-2\n3e1", None, NAMELESS),
+    "empty lines at the end": ("1.5\n-2\n30\n\n\n", None, NAMELESS),
     "a name": ("level (m)\n 1.5 \n -2\n30 \n", None, "column level (m)"),
-    "a byte-order mark and Windows line ends": ("\ufefflevel\r\n1.5\r\n-2\r\n30\r\n", None,
-                                                "column level"),
+    "a byte-order mark, Windows": ("\ufefflevel\r\n1.5\r\n-2\r\n30\r\n", None, "column level"),
     "old Mac line ends": ("level\r1.5\r-2\r30\r", None, "column level"),
-    "by number, with a name": ("a,level\n1,1.5\n2,-2\n3,30\n", "2", "column level"),
-    "by number, without one": ("1,1.5\nx,-2\nx,30\n", "2", "column 2 (no name in the first line)"),
-    "quoted text with commas": ('"a, b","level"\n"x, y","1.5"\n"u, v",-2\nw,30\n', "level",
-                                "column level"),
+    "by number": ("1,1.5\nx,-2\nx,30\n", "2", "column 2 (no name in the first line)"),
+    "quotes": ('"a, b","level"\n"x, y","1.5"\n"u, v",-2\nw,30\n', "level", "column level"),
     "by a Chinese name": ("时间,水位,other\n1,1.5,0\n2,-2,0\n3,30,0\n", "水位", "column 水位"),
     "years as names": ("id,1990,1991\n1,1.5,\n2,-2,\n3,30,\n", "1990", "column 1990"),
     "semicolons": ("day;level\n1;1.5\n2;-2\n3;30\n", "level", "column level"),
     "tabs, with commas in the text": ("day\tlevel\n1,2\t1.5\n2\t-2\n3\t30\n", "2", "column level"),
-    "numbers as names": ("0,1,2\n1.5,8,8\n-2,8,8\n30,8,8\n", "0", "column 0"),
 }
 
 
@@ -67,31 +43,23 @@ def test_a_series_is_read_from(tmp_path, text, column, called):
 
 BAD = {
     "an empty file": ("", None, "a series goes down a column, and this file has one line"),
-    "all values on one line": ("112, 118, 132, 129", None, "goes down a column, and this file has one line"),
     "Chinese in GBK": ("温度\n1\n2\n".encode("gbk"), None, "'utf-8' codec can't decode"),
-    "text": ("to be\nor not\nto be", None, "line 2 reads 'or not', and 1 more are wrong"),
     "no choice among columns": ("a,b,c\nx,1,2\n", None, "choose a column .* names: a, b, c$"),
-    "an unknown column": ("latitude,elevation\n1,2\n\n", "temp", "first line is taken for "
-                          "names: latitude, elevation$"),
+    "an unknown column": ("a,b\n1,2\n\n", "temp", "first line is taken for names: a, b$"),
     "a column number too high": ("a,b\n3,4\n", "3", "fits no other; .*: a, b"),
     "a column number 0": ("1,2\n3,4\n", "0", "choose a column"),
     "a name that stands twice": ("a,a\n1,2\n", "a", "fits no other; .*: a, a"),
     "what is a name and a number": ("0,1,2\n15,100,3\n", "2", "fits no other; .*: 0, 1, 2"),
     "a decimal comma": ("15,1\n16,9\n", None, "commas, even decimal ones, separate columns"),
-    "a decimal comma, by number": ("15,1\n16,9\n", "1", "even decimal ones, separate columns"),
     "a decimal comma below a name": ("level\n1,5\n", None, "line 2 reads '1,5'.* decimal points"),
     "a decimal comma beside commas": ("n,level\n1,1,5\n", "level", "line 2 .*'1,1,5'.* 2 columns"),
-    "values separated by spaces": ("0.0e+00 1.1e+02\n1.0e+00 1.2e+02\n", "2",
-                                   "only tabs, semicolons and commas, .* names: 0.0e.00 1.1e.02$"),
-    "gaps": ("load\n99.2\nnull\n80.1\n\n90\nnull\n7", None,
-             "line 3 reads 'null', and 2 more are wrong; .*: fill gaps"),
+    "spaces": ("0e+0 1\n1 2\n", "2", "only tabs, semicolons and commas, .* names: 0e.0 1$"),
+    "gaps": ("a\n9\nnull\n\nx\n", None, "line 3 reads 'null', and 2 more are wrong; .*: fill gaps"),
     "a gap at the start": ("\n1\n2\n3\n", None, "line 1 reads ''"),
     "a missing cell": ("a,b\nx,1\ny,\nz,3\n", "b", "line 3 reads 'y,', and 0 more"),
     "a line too short": ("a,b\n3,4\n5\n6,7\n", "2", "line 3 reads '5'.* 2 columns"),
-    "nan": ("a\n1\n2\nnan\n", None, "line 4 reads 'nan'"),
     "nan first": ("nan\n1\n2\n", None, "line 1 reads 'nan'"),
     "infinity": ("1\n2\ninf\n", None, "line 3 reads 'inf'"),
-    "a stray quote": ('1\n2\n"3\n4\n5\n', None, "unexpected end of data"),
     "a quote over several lines": ('1\n2\n"3\n4\n5"\n6', None, "a quote goes over several lines"),
     "a quote inside a cell": ('1\n2\n"3"4\n', None, "expected after"),
     "another line end": ("1\n2\u20283\n4", None, "line 2 reads"),
@@ -110,29 +78,24 @@ def test_a_message_says_what_is_wrong_with(tmp_path, content, column, message):
 
 def test_the_data_line_shows_what_was_read_with_all_its_digits(tmp_path):
     path = tmp_path / "total.csv"
-    path.write_text("1949\n" + "\n".join(f"{1e9 + k % 7 + 0.25}" for k in range(60)) + "\n4e10\n")
+    path.write_text("load\n" + "\n".join(f"{1e9 + k % 7 + 0.25}" for k in range(60)) + "\n4e10\n")
     _, printed = run_main(tmp_path, f"--data {path} --epochs 1")
-    assert ("data: total.csv, column 1 (no name in the first line), 62 points: first 1949, last "
-            "40000000000, lowest 1949, highest 40000000000\n") in printed
-    path.write_text("load\n" + "\n".join(f"{1e9 + k % 7 + 0.25}" for k in range(60)))
-    _, printed = run_main(tmp_path, f"--data {path} --epochs 1")
-    assert ("data: total.csv, column load, 60 points: first 1000000000.25, last 1000000003.25, "
-            "lowest 1000000000.25, highest 1000000006.25\n") in printed
+    assert ("data: total.csv, column load, 61 points: first 1000000000.25, last 40000000000, "
+            "lowest 1000000000.25, highest 40000000000\n") in printed
 
 
 def test_mean_and_scale_come_from_the_first_80_percent(tmp_path):
-    path = tmp_path / "series.csv"
+    def load(options):
+        return load_series(read_options(options.split()))
+
     start = np.cumsum([0.0, 3, -4, 5, 3, -5, 4, 3])
-    np.savetxt(path, [*start, 1e6, -1e6])
-    for options, scale in (("--subtract-last", np.sqrt(np.mean(np.diff(start) ** 2))),
-                           ("--no-subtract-last", start.std())):
-        args = lstm_sine.read_options(["--data", str(path), "--seq-length", "2", options])
-        data = lstm_sine.load_series(args)
+    np.savetxt(tmp_path / "series.csv", [*start, 1e6, -1e6])
+    for option, scale in (("--subtract-last", np.sqrt(np.mean(np.diff(start) ** 2))),
+                          ("--no-subtract-last", start.std())):
+        data = load(f"--data {tmp_path / 'series.csv'} --seq-length 2 {option}")
         assert (data.mean, data.scale) == (pytest.approx(start.mean()), pytest.approx(scale))
-    args = lstm_sine.read_options(["--series", "mackey-glass", "--forecast", "5"])
-    data = lstm_sine.load_series(args)
+    data = load("--series mackey-glass --forecast 5")
     np.testing.assert_array_equal(np.append(data.series, data.future), mackey_glass(1010))
     assert data.scale == pytest.approx(mackey_glass(800).std())
-    args = lstm_sine.read_options(["--forecast", "5"])
-    data = lstm_sine.load_series(args)
+    data = load("--forecast 5")
     assert (data.mean, data.scale, len(data.future)) == (0, 1, 10)

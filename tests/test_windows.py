@@ -15,48 +15,33 @@ def test_windows_equal_those_of_a_brute_force_loop_for_every_small_length(dtype)
         for seq_length in range(1, length):
             windows, targets = create_sequences(data, seq_length)
             expected = [data[k:k + seq_length] for k in range(length - seq_length)]
-            assert windows.shape == (length - seq_length, seq_length)
             assert windows.dtype == targets.dtype == dtype
             np.testing.assert_array_equal(windows, expected)
             np.testing.assert_array_equal(targets, data[seq_length:])
 
 
-def test_the_first_and_the_last_window_are_where_they_should_be():
-    windows, targets = create_sequences(list(range(1000)), 10)
-    assert (windows[0].tolist(), targets[0]) == (list(range(10)), 10)
-    assert (windows[-1].tolist(), targets[-1]) == (list(range(989, 999)), 999)
-
-
-def test_windows_and_targets_can_be_changed_without_changing_the_series():
+def test_windows_are_copies_and_one_that_does_not_fit_with_its_target_is_refused():
     data = np.arange(100.0)
     windows, targets = create_sequences(data, 10)
     windows -= windows.mean(axis=1, keepdims=True)
     targets[:] = 0
     np.testing.assert_array_equal(data, np.arange(100.0))
     np.testing.assert_allclose(windows, np.tile(np.arange(10) - 4.5, (90, 1)))
-
-
-@pytest.mark.parametrize("seq_length", [-1, 5, 6])
-def test_a_window_that_does_not_fit_with_its_target_is_refused(seq_length):
-    with pytest.raises(ValueError):
-        create_sequences(np.zeros(5), seq_length)
-    windows, targets = create_sequences(np.arange(5), 4)
-    assert (windows.tolist(), targets.tolist()) == ([[0, 1, 2, 3]], [4])
+    for seq_length in (-1, 5, 6):
+        with pytest.raises(ValueError):
+            create_sequences(np.zeros(5), seq_length)
+    assert create_sequences([0, 1, 2], 2)[0].tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize("count", [2, 3, 990, 1001])
-def test_the_random_split_draws_what_pytorch_draws(count):
+def test_the_split_is_pytorchs_random_one_or_tests_after_all_training_windows(count):
+    data = TensorDataset(torch.arange(count))
     torch.manual_seed(42)
-    ours = [list(part.indices) for part in split_windows(range(count))]
+    ours = [list(part.indices) for part in split_windows(data)]
     torch.manual_seed(42)
     theirs = random_split(range(count), [int(0.8 * count), count - int(0.8 * count)])
     assert ours == [list(part.indices) for part in theirs]
     assert sorted(ours[0] + ours[1]) == list(range(count)) and all(ours)
-
-
-@pytest.mark.parametrize("count", [2, 3, 990])
-def test_in_a_split_in_time_all_test_windows_come_after_all_training_windows(count):
-    data = TensorDataset(torch.arange(count))
     train, test = split_windows(data, in_time=True)
     assert [*train.indices, *test.indices] == list(range(count))
     assert len(train) == int(0.8 * count) and test[0] == data[len(train)]
@@ -69,35 +54,25 @@ def test_the_sine_runs_through_freq_cycles_and_goes_on_where_it_ends():
     np.testing.assert_array_equal(generate_sequence(1000), np.sin(angles))
 
 
-def test_one_value_a_time_step_becomes_float32_with_a_last_axis_of_one():
-    tensor = to_tensor(np.arange(6.0).reshape(2, 3))
-    assert tensor.shape == (2, 3, 1) and tensor.dtype == torch.float32
-    assert tensor[1, 2, 0] == 5
-
-
-@pytest.mark.parametrize("model_class", [LSTMModel, SubtractLast])
-@pytest.mark.parametrize("batch, time_steps, width, layers", [(1, 1, 1, 1), (7, 10, 50, 1),
-                                                              (3, 25, 4, 3)])
-def test_from_windows_to_outputs_every_shape_is_as_documented(model_class, batch, time_steps,
-                                                              width, layers):
-    model = model_class(hidden_size=width, num_layers=layers)
-    inputs = torch.randn(batch, time_steps, 1)
+@pytest.mark.parametrize("batch, steps, width, layers", [(1, 1, 1, 1), (7, 9, 5, 1), (3, 25, 4, 3)])
+@pytest.mark.parametrize("kind", [LSTMModel, SubtractLast])
+def test_from_windows_to_outputs_every_shape_is_as_documented(kind, batch, steps, width, layers):
+    windows = np.random.default_rng(0).normal(size=(batch, steps))
+    model, inputs = kind(hidden_size=width, num_layers=layers), to_tensor(windows)
+    assert inputs.shape == (batch, steps, 1) and inputs.dtype == torch.float32
+    assert inputs[-1, -1, 0] == pytest.approx(windows[-1, -1])
     assert model(inputs).shape == (batch, 1)
     history = lstm_by_hand(model.lstm, inputs)
     assert list(history) == list("ifgoch")
-    assert all(values.shape == (batch, time_steps, width) for values in history.values())
+    assert all(values.shape == (batch, steps, width) for values in history.values())
     predictions, actuals = evaluate_model(model, [(inputs, inputs[:, -1])] * 2)
     assert predictions.shape == actuals.shape == (2 * batch, 1)
-    windows = np.random.default_rng(0).normal(size=(batch, time_steps))
     for rule in make_rules(model, windows, windows[:, 0]).values():
         assert rule(windows).shape == (batch,) and rule(windows).dtype == np.float64
-        assert free_run(rule, windows, 4).shape == (batch, 4)
-        assert free_run(rule, windows, 0).shape == (batch, 0)
-
-
-def test_several_inputs_and_outputs_are_possible_as_in_the_article():
-    model = LSTMModel(input_size=3, hidden_size=8, num_layers=2, output_size=2)
-    assert model(torch.randn(5, 6, 3)).shape == (5, 2)
+        for horizon in (0, 4):
+            assert free_run(rule, windows, horizon).shape == (batch, horizon)
+    several = LSTMModel(3, width, layers, output_size=2)  # inputs and outputs, as in the article
+    assert several(torch.randn(batch, steps, 3)).shape == (batch, 2)
 
 
 def test_what_main_returns_has_the_documented_shapes(article):
