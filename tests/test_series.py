@@ -27,6 +27,9 @@ GOOD = {
     "quotes": ('"a, b","level"\n"x, y","1.5"\n"u, v",-2\nw,30\n', "level", "column level"),
     "by a Chinese name": ("时间,水位,other\n1,1.5,0\n2,-2,0\n3,30,0\n", "水位", "column 水位"),
     "years as names": ("id,1990,1991\n1,1.5,\n2,-2,\n3,30,\n", "1990", "column 1990"),
+    "a number a line": ("1.5\n-2\n3e1\n", None, "column 1 (no name in the first line)"),
+    "by number, with a name": ("a,level\n1,1.5\n2,-2\n3,30\n", "2", "column level"),
+    "numbers as names": ("0,1,2\n1.5,8,8\n-2,8,8\n30,8,8\n", "0", "column 0"),
     "semicolons": ("day;level\n1;1.5\n2;-2\n3;30\n", "level", "column level"),
     "tabs, with commas in the text": ("day\tlevel\n1,2\t1.5\n2\t-2\n3\t30\n", "2", "column level"),
 }
@@ -43,6 +46,7 @@ def test_a_series_is_read_from(tmp_path, text, column, called):
 
 BAD = {
     "an empty file": ("", None, "a series goes down a column, and this file has one line"),
+    "all values on one line": ("112, 118, 132", None, "down a column, and this file has one line"),
     "Chinese in GBK": ("温度\n1\n2\n".encode("gbk"), None, "'utf-8' codec can't decode"),
     "no choice among columns": ("a,b,c\nx,1,2\n", None, "choose a column .* names: a, b, c$"),
     "an unknown column": ("a,b\n1,2\n\n", "temp", "first line is taken for names: a, b$"),
@@ -51,6 +55,7 @@ BAD = {
     "a name that stands twice": ("a,a\n1,2\n", "a", "fits no other; .*: a, a"),
     "what is a name and a number": ("0,1,2\n15,100,3\n", "2", "fits no other; .*: 0, 1, 2"),
     "a decimal comma": ("15,1\n16,9\n", None, "commas, even decimal ones, separate columns"),
+    "a decimal comma, by number": ("15,1\n16,9\n", "1", "even decimal ones, separate columns"),
     "a decimal comma below a name": ("level\n1,5\n", None, "line 2 reads '1,5'.* decimal points"),
     "a decimal comma beside commas": ("n,level\n1,1,5\n", "level", "line 2 .*'1,1,5'.* 2 columns"),
     "spaces": ("0e+0 1\n1 2\n", "2", "only tabs, semicolons and commas, .* names: 0e.0 1$"),
@@ -58,9 +63,11 @@ BAD = {
     "a gap at the start": ("\n1\n2\n3\n", None, "line 1 reads ''"),
     "a missing cell": ("a,b\nx,1\ny,\nz,3\n", "b", "line 3 reads 'y,', and 0 more"),
     "a line too short": ("a,b\n3,4\n5\n6,7\n", "2", "line 3 reads '5'.* 2 columns"),
+    "nan": ("a\n1\n2\nnan\n", None, "line 4 reads 'nan'"),
     "nan first": ("nan\n1\n2\n", None, "line 1 reads 'nan'"),
     "infinity": ("1\n2\ninf\n", None, "line 3 reads 'inf'"),
     "a quote over several lines": ('1\n2\n"3\n4\n5"\n6', None, "a quote goes over several lines"),
+    "a stray quote": ('1\n2\n"3\n4\n5\n', None, "unexpected end of data"),
     "a quote inside a cell": ('1\n2\n"3"4\n', None, "expected after"),
     "another line end": ("1\n2\u20283\n4", None, "line 2 reads"),
 }
@@ -82,6 +89,10 @@ def test_the_data_line_shows_what_was_read_with_all_its_digits(tmp_path):
     _, printed = run_main(tmp_path, f"--data {path} --epochs 1")
     assert ("data: total.csv, column load, 61 points: first 1000000000.25, last 40000000000, "
             "lowest 1000000000.25, highest 40000000000\n") in printed
+    path.write_text("1949\n" + "112\n118\n" * 30 + "-999\n")
+    _, printed = run_main(tmp_path, f"--data {path} --epochs 1")
+    assert ("data: total.csv, column 1 (no name in the first line), 62 points: first 1949, last "
+            "-999, lowest -999, highest 1949\n") in printed
 
 
 def test_mean_and_scale_come_from_the_first_80_percent(tmp_path):
