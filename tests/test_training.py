@@ -75,6 +75,23 @@ def test_subtract_last_predicts_a_change_at_any_level_and_evaluation_keeps_order
     np.testing.assert_array_equal(actuals, -x[:, 0])
 
 
+def test_evaluation_keeps_the_order_the_weights_and_no_gradient():
+    class Echo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+            self.dropout = nn.Dropout(0.9)  # does nothing where the model is set to evaluate
+
+        def forward(self, x):
+            return self.dropout(self.weight * x[:, -1])
+
+    inputs = torch.arange(70.0).view(7, 10, 1)
+    loader = DataLoader(TensorDataset(inputs, -inputs[:, 0]), batch_size=3)
+    predictions, actuals = evaluate_model(Echo().train(), loader)
+    assert predictions[:, 0].tolist() == list(range(9, 70, 10))
+    assert actuals[:, 0].tolist() == list(range(0, -70, -10))
+
+
 @pytest.mark.parametrize("inputs, width, layers", [(1, 50, 1), (1, 6, 3), (4, 5, 2)])
 def test_the_equations_by_hand_compute_what_nn_lstm_computes(inputs, width, layers):
     lstm = nn.LSTM(inputs, width, layers, batch_first=True, dtype=torch.float64)
