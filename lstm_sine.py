@@ -54,7 +54,7 @@ def lstm_by_hand(lstm, x):
             f = torch.sigmoid(x_t @ W_if.T + h @ W_hf.T + b_f)  # 遗忘门 forget gate: how much stays
             g = torch.tanh(x_t @ W_ig.T + h @ W_hg.T + b_g)     # 候选值 candidate: what may enter
             o = torch.sigmoid(x_t @ W_io.T + h @ W_ho.T + b_o)  # 输出门 output gate: how much shows
-            c = f * c + i * g  # 记忆细胞 cell state: f is the only factor on its direct gradient
+            c = f * c + i * g  # 记忆细胞 cell state: along it, a gradient is only multiplied by f
             h = o * torch.tanh(c)  # 隐藏状态 hidden state
             for letter, value in zip("ifgoch", (i, f, g, o, c, h)):
                 history[letter].append(value)
@@ -278,29 +278,31 @@ def plot_predictions(figure, run):
 
     loss.semilogy(np.arange(1, len(run.losses) + 1), run.losses, "C1.-", ms=4, label=network)
     loss.axhline(run.persistence_loss, color="C2", ls="--", label="重复上一个值 | persistence")
-    finish(loss, "训练窗口的损失 | loss, training windows", xlabel="训练轮次 | epoch")
+    finish(loss, "训练窗口上的损失 | loss, training windows", xlabel="训练轮次 | epoch")
 
-    in_time.plot(series, "lightgray", lw=4, label="训练部分 | training part")
+    shown = np.arange(max(0, steps.min() - len(steps), len(series) - 2000), len(series))
+    in_time.plot(shown, series[shown], "lightgray", lw=4, label="训练部分 | training part")
     in_time.plot(steps, run.actual, "C0.", ms=5, label="测试部分 | test part")
     in_time.plot(steps, run.predictions[network], "C1.", ms=3, label="单步预测 | one step ahead")
     for k, (name, guess) in enumerate(run.predictions.items(), start=1):
-        error.plot(steps, abs(guess - run.actual), f"C{k}.", label=f"{ZH.get(name, name)} | {name}")
+        error.plot(steps, abs(guess - run.actual), f"C{k}.", zorder=9 - k,  # the network on top
+                   label=f"{ZH.get(name, name)} | {name}")
 
     forecast, truth = run.forecast, run.data.future[:len(run.forecast)]
     ahead = len(series) + np.arange(len(forecast))
     if len(truth):
-        in_time.plot(ahead, truth, "darkgray", lw=3, label="真实延续 | true continuation")
-        error.plot(ahead, abs(forecast - truth), "k--", label="自由预测 | free run")
+        in_time.plot(ahead, truth, "darkgray", lw=3, label="后续真实值 | true continuation")
+        error.plot(ahead, abs(forecast - truth), "k--", label="递归预测 | free run")
     if len(forecast):
-        in_time.plot(ahead, forecast, "k--", label="自由预测 | free run")
+        in_time.plot(ahead, forecast, "k--", label="递归预测 | free run")
     if run.check.steps:
         band, part = 2 * run.check.errors[network], slice(run.check.steps)
         in_time.fill_between(ahead[part], forecast[part] - band, forecast[part] + band,
                              color="C1", alpha=0.25, lw=0, label="±2 RMSE")
-    low, high, (bottom, top) = series.min(), series.max(), in_time.get_ylim()
-    finish(in_time, "同样的预测，按时间顺序 | the same predictions in time", ylabel="值 | value",
-           ylim=(max(bottom, 2 * low - high), min(top, 2 * high - low)),  # it may diverge
-           xlim=(max(0, len(series) - 2000), None))  # more would not fit into the pixels
+    # A forecast that diverges leaves the panel.
+    low, high, (bottom, top) = series[shown].min(), series[shown].max(), in_time.get_ylim()
+    finish(in_time, "同一批预测，按时间顺序 | the same predictions in time", xlim=(shown[0], None),
+           ylabel="值 | value", ylim=(max(bottom, 2 * low - high), min(top, 2 * high - low)))
     error.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(error.dataLim.ymax or 1) - 4))
     for panel in (loss, error):
         panel.yaxis.set_major_formatter("{x:g}")  # quicker to draw than powers
@@ -344,15 +346,14 @@ def plot_memory(figure, run):
         states.plot(np.stack([c, h], axis=1), ".-", label=[
             "记忆细胞状态 c | cell state c", "隐藏状态 h | hidden state h"])
         finish(states, "", ylabel="状态 | states")
-        left = np.full((len(f), len(f)), np.nan)
+        left = np.full((len(f), len(f)), np.nan)                # grey: it has not entered yet
         for t in range(len(f)):
             left[:t, t] = f[t] * left[:t, t - 1]                # f is kept of what entered before,
             left[t, t] = i[t] * g[t]                            # and i g enters now
         image = entries.imshow(left, "RdBu_r", vmin=-1, vmax=1, aspect="auto")
         kept = f"{f[1:].prod():.1%}"
-        entries.set_title(f"i·g 的剩余：最先的还剩 {kept} | i·g left: {kept} of the first", size=10)
-        entries.set(facecolor="silver", xlabel="时间步 | time step",  # grey: not entered yet
-                    ylabel="进入的时间步 | time step of entry")
+        entries.set_title(f"i·g 剩余（最早的剩 {kept}） | i·g left: {kept} of the first", size=10)
+        entries.set(facecolor="silver", xlabel="时间步 | time step", ylabel="进入时刻 | entered at")
     figure.colorbar(image, ax=panels, shrink=0.5, anchor=(0, 0), fraction=0.1, pad=0.02)
 
 
@@ -408,8 +409,7 @@ def check_forecast(run):
 def best_and_ties(predictions, actual):
     """Returns the names of the most accurate rule and of all those too close to it to call.
 
-    These are within two standard errors of the mean difference of squared errors, taken as
-    independent.
+    A tie is within two standard errors of the mean difference of squares, as if independent.
     """
     squares = np.stack([(values - actual) ** 2 for values in predictions.values()])  # (rules, test)
     worse = squares - squares[squares.mean(axis=1).argmin()]
@@ -556,7 +556,7 @@ def draw_and_save(run):
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:  # until all files are whole
         for path, plot in plots.items():
             figures[path] = figure = new_figure(figsize=(11, 7.5))
-            figure.subplots_adjust(0.07, 0.07, 0.98, 0.92, 0.08, 0.45)
+            figure.subplots_adjust(0.07, 0.07, 0.98, 0.92, 0.12, 0.45)
             plot(figure, run)
             for label in figure.findobj(text.Text):
                 part = label.get_text().split(" | ")[0 if args.lang == "zh" and fonts else -1]
