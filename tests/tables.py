@@ -1,8 +1,10 @@
 """The README's tables, in Markdown: run by hand, for instance `python tests/tables.py steps`."""
 import argparse
+import copy
 import sys
 import tempfile
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from statistics import geometric_mean, median
 from types import SimpleNamespace
@@ -10,13 +12,15 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LinearLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import lstm_sine
-from lstm_sine import LSTMModel, evaluate_model, rmse, train_model
+from lstm_sine import (LSTMModel, SubtractLast, best_and_ties, evaluate_model, free_run,
+                       make_rules, rmse, train_model)
 
 LINEAR = "linear autoregression"
 WAVE = "--freq 10 --split time --epochs 100"
@@ -30,15 +34,29 @@ def run_main(options, seed):
                                "--output", f"{folder}/figure.png"])
 
 
-def train(model, run, epochs, of=None, lr=0.02):
-    """Trains a model on a run's batches for the first `epochs` of a one-cycle over `of`."""
+def fit(make_model, loader, seed, epochs=50, lr=0.001, falls=False):
+    """Returns a new model, trained; if the rate `falls`, by one cycle."""
+    torch.manual_seed(seed)
+    model = make_model()
     optimizer = torch.optim.Adam(model.parameters(), lr)
-    falling = OneCycleLR(optimizer, lr, of * len(run.train_loader)) if of else None
-    train_model(model, run.train_loader, run.criterion, optimizer, epochs, falling)
-    return optimizer, falling
+    scheduler = OneCycleLR(optimizer, lr, epochs * len(loader)) if falls else None
+    train_model(model, loader, nn.MSELoss(), optimizer, epochs, scheduler)
+    return model
 
 
-def steps(seeds):
+def tested(model, run, test):
+    """Returns a model's predictions on some windows of a run, and the targets, scaled."""
+    return evaluate_model(model, [(run.x_tensor[test], run.y_tensor[test])])
+
+
+def free_run_error(model, run):
+    """Returns the RMSE of a model's free run from the end of a made series."""
+    rule = make_rules(model, run.windows, run.targets)["LSTM"]
+    forecast = free_run(rule, run.last_window, run.args.forecast)[0]
+    return rmse(forecast, run.data.future[:len(forecast)])
+
+
+def steps(seeds=5):
     """Yields one change at a time, from the article to a forecast of three waves."""
     yield ("| options, and `--forecast 300` | one step: LSTM / persistence, median "
            f"| free run: LSTM, median | worst | {LINEAR}, median |\n|---|---|---|---|---|")
@@ -52,7 +70,7 @@ def steps(seeds):
         yield name, median(ratios), median(lstm), max(lstm), median(linear)
 
 
-def mackey_glass(seeds):
+def mackey_glass(seeds=3):
     """Yields the LSTM over linear autoregression by window, then other networks in its place."""
     options = f"--series mackey-glass --split time --epochs 100 {FALLING}"
     yield f"| points in a window | LSTM / {LINEAR}, median | worst |\n|---|---|---|"
@@ -62,53 +80,31 @@ def mackey_glass(seeds):
         yield T, median(ratios), max(ratios)
     yield "\n| windows of 10 | parameters | test RMSE of each seed |\n|---|---|---|"
     run = run_main([*options.split(), "--epochs", "1"], 0)
-    networks = {
-        "LSTM": LSTMModel,
-        "GRU": lambda: with_layer("GRU as PyTorch starts it"),
-        "RNN": lambda: with_layer("RNN as PyTorch starts it"),
-        "perceptron, one hidden layer of 50": lambda: nn.Sequential(
-            nn.Flatten(), nn.Linear(10, 50), nn.Tanh(), nn.Linear(50, 1))}
+    networks = {name: partial(with_layer, name) for name in LAYERS if "as PyTorch" in name}
+    networks["perceptron, one hidden layer of 50"] = lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(10, 50), nn.Tanh(), nn.Linear(50, 1))
     for name, make_model in networks.items():
-        errors = []
-        for seed in range(seeds):
-            torch.manual_seed(seed)
-            model = make_model()
-            train(model, run, 100, 100)
-            predicted = evaluate_model(model, [(run.x_tensor[run.test], run.y_tensor[run.test])])
-            errors.append(f"{run.data.scale * rmse(*predicted):.1e}")
-        yield name, sum(map(torch.numel, model.parameters())), ", ".join(errors)
+        models = [fit(make_model, run.train_loader, seed, 100, 0.02, True) for seed in range(seeds)]
+        errors = [run.data.scale * rmse(*tested(model, run, run.test)) for model in models]
+        yield (name, sum(map(torch.numel, models[0].parameters())),
+               ", ".join(f"{error:.1e}" for error in errors))
+
+
+LAYERS = {"RNN as PyTorch starts it": nn.RNN, "RNN, orthogonal start": nn.RNN,
+          "GRU as PyTorch starts it": nn.GRU, "LSTM as PyTorch starts it": nn.LSTM,
+          "GRU, update gate starts open (bias 3)": nn.GRU,
+          "LSTM, forget gate starts open (bias 3)": nn.LSTM}
 
 
 @torch.no_grad()
-def new_layer(layer_type, start_hidden=None, open_gate=False, **options):
-    """Returns a layer of 50 units as PyTorch starts it, or with other weights to start from."""
-    layer = layer_type(1, 50, batch_first=True, **options)
-    if start_hidden:
-        start_hidden(layer.weight_hh_l0)
-        layer.bias_ih_l0.zero_()
-        layer.bias_hh_l0.zero_()
-    if start_hidden is nn.init.eye_:
-        layer.weight_ih_l0.normal_(std=0.001)
-    if open_gate:  # the one that keeps the past, second in PyTorch's r, z, n and i, f, g, o
-        layer.bias_ih_l0.split(50)[1].fill_(3)
-        layer.bias_hh_l0.split(50)[1].zero_()
-    return layer
-
-
-LAYERS = {
-    "RNN as PyTorch starts it": lambda: new_layer(nn.RNN),
-    "RNN, orthogonal start": lambda: new_layer(nn.RNN, nn.init.orthogonal_),
-    "RNN with ReLU, identity start": lambda: new_layer(nn.RNN, nn.init.eye_, nonlinearity="relu"),
-    "GRU as PyTorch starts it": lambda: new_layer(nn.GRU),
-    "LSTM as PyTorch starts it": lambda: new_layer(nn.LSTM),
-    "GRU, update gate starts open (bias 3)": lambda: new_layer(nn.GRU, open_gate=True),
-    "LSTM, forget gate starts open (bias 3)": lambda: new_layer(nn.LSTM, open_gate=True)}
-
-
-def with_layer(name):
-    """Returns the article's model with one of the `LAYERS` in place of its LSTM."""
+def with_layer(kind):
+    """Returns the article's model with one of the `LAYERS`, which starts as its name says."""
     model = LSTMModel()
-    model.lstm = LAYERS[name]()
+    model.lstm = layer = LAYERS[kind](1, 50, batch_first=True)
+    if "orthogonal" in kind:
+        nn.init.orthogonal_(layer.weight_hh_l0)
+    if "open" in kind:  # the gate that keeps the past, second in PyTorch's r, z, n and i, f, g, o
+        layer.bias_ih_l0.split(50)[1].fill_(3)
     return model
 
 
@@ -117,26 +113,22 @@ def remember(kind, T, steps=600, seed=0):
     torch.manual_seed(seed)
     model = with_layer(kind)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
-    for _ in range(steps):
-        numbers = torch.randn(64, T, 1)
-        optimizer.zero_grad()
-        nn.functional.mse_loss(model(numbers), numbers[:, 0]).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1)
-        optimizer.step()
-    numbers = torch.randn(1000, T, 1)
-    return rmse(*evaluate_model(model, [(numbers, numbers[:, 0])]))
+    numbers = torch.randn(64 * steps + 1000, T, 1)
+    batches = [(batch, batch[:, 0]) for batch in numbers.split(64)]
+    train_model(model, batches[:steps], nn.MSELoss(), optimizer, epochs=1)
+    return rmse(*evaluate_model(model, batches[steps:]))
 
 
-def memory(seeds):
+def memory(seeds=3):
     """Yields who remembers the first of T random numbers: the RMSE of each seed."""
     yield "| RMSE, 1 is guessing | T = 20 | T = 50 |\n|---|---|---|"
     for kind in LAYERS:
-        errors = [[remember(kind, T, seed=seed) for seed in range(seeds)] for T in (20, 50)]
-        yield kind, *[", ".join(f"{error:.2f}" for error in cell) for cell in errors]
+        yield kind, *[", ".join(f"{remember(kind, T, seed=seed):.2f}" for seed in range(seeds))
+                      for T in (20, 50)]
 
 
-def why(seeds):
-    """Yields what the trembling of the weights costs at a rate that does not fall."""
+def why(seeds=5):
+    """Yields what bears out the README's answers to why: a table for each."""
     yield ("| seed | epochs | RMSE of the last of 125 predictions | of their average "
            "| RMS of their differences from it | one step |\n|---|---|---|---|---|---|")
     for seed in (42, *range(seeds)):
@@ -149,77 +141,84 @@ def why(seeds):
             average = np.mean(found, axis=0)
             yield (seed, epochs, rmse(found[-1], run.actual), rmse(average, run.actual),
                    rmse(np.stack(found), average), run.errors["persistence"])
-    yield ("\n| seed | rate | free run, lowest of the last ten epochs | highest "
-           "| with the average of their weights |\n|---|---|---|---|---|")
-    run = run_main([*WAVE.split(), "--epochs", "1", "--forecast", "300"], 0)
+    yield ("\n| seed | free run, lowest of the last ten epochs | highest "
+           "| average of the weights after each batch of these | with a rate that falls in them |\n"
+           "|---|---|---|---|---|")
     for seed in range(seeds):
-        for rate, of in (("constant", None), ("one-cycle", 100)):
-            torch.manual_seed(seed)
-            model, errors = LSTMModel(), []
-            averaged = AveragedModel(model)
-            trained = train(model, run, 90, of, lr=0.001)
-            for _ in range(10):
-                train_model(model, run.train_loader, run.criterion, trained[0], 1, trained[1])
-                averaged.update_parameters(model)
-                errors.append(wave_error(model, run))
-            yield seed, rate, min(errors), max(errors), wave_error(averaged.module, run)
-    yield "\n| the LSTM reads | in units of | one step: LSTM / persistence, median |\n|---|---|---|"
-    for options, unit in (("", "1"), ("--subtract-last", "a typical change")):
-        run = run_main([*options.split(), "--epochs", "1"], 42)
-        for model_class in (LSTMModel, lstm_sine.SubtractLast):
-            errors = []
-            for seed in range(seeds):
-                torch.manual_seed(seed)
-                model = model_class()
-                train(model, run, 50, lr=0.001)
-                rule = lstm_sine.make_rules(model, run.windows, run.targets)["LSTM"]
-                errors.append(rmse(rule(run.windows[run.test]), run.targets[run.test]))
-            yield (model_class.__name__, unit,
-                   median(errors) * run.data.scale / run.errors["persistence"])
+        run = run_main([*WAVE.split(), "--epochs", "90", "--forecast", "300"], seed)
+        falling, its_optimizer = copy.deepcopy((run.model, run.optimizer))
+        averaged, errors = AveragedModel(run.model), []
+        keep = SimpleNamespace(step=lambda: averaged.update_parameters(run.model))
+        for _ in range(10):
+            train_model(run.model, run.train_loader, run.criterion, run.optimizer, 1, keep)
+            errors.append(free_run_error(run.model, run))
+        scheduler = LinearLR(its_optimizer, 1, 0, 10 * len(run.train_loader))
+        train_model(falling, run.train_loader, run.criterion, its_optimizer, 10, scheduler)
+        yield (seed, min(errors), max(errors), free_run_error(averaged.module, run),
+               free_run_error(falling, run))
+    yield ("\n| the LSTM predicts | in units of | one step: LSTM / persistence, median "
+           "| highest target | highest prediction, median |\n|---|---|---|---|---|")
+    for options, unit, other in (("", "1", SubtractLast),
+                                 ("--subtract-last", "a typical change", LSTMModel)):
+        runs = [run_main(options.split(), seed) for seed in range(seeds)]
+        others = [fit(other, run.train_loader, run.args.seed) for run in runs]
+        for models in ([run.model for run in runs], others):
+            ratios, highest = [], []
+            for model, run in zip(models, runs):
+                found, actual = tested(model, run, run.test)
+                ratios.append(run.data.scale * rmse(found, actual) / run.errors["persistence"])
+                highest.append(found.max())
+            predicted = "a value" if type(models[0]) is LSTMModel else "a change"
+            yield predicted, unit, median(ratios), run.targets.max(), median(highest)
+    yield "\n| a fifth of the windows kept out of training | RMSE on it, each seed |\n|---|---|"
+    run = run_main([], 42)
+    for name, middle in (("in the middle", 495), ("at the end", 891)):
+        distance = abs(np.arange(990) - middle)
+        test, train = distance < 99, distance > 110  # which share no point
+        data = TensorDataset(run.x_tensor[train], run.y_tensor[train])
+        errors = [rmse(*tested(fit(LSTMModel, DataLoader(data, 32, shuffle=True), seed), run, test))
+                  for seed in range(seeds)]
+        yield name, ", ".join(f"{error:.1e}" for error in errors)
+    yield "\n| options | length of a wave of the free run, each seed (99.9 is true) |\n|---|---|"
+    for options in (f"{WAVE} {FALLING}", f"{WAVE} {FALLING} --subtract-last"):
+        lengths = []
+        for seed in range(seeds):
+            forecast = run_main([*options.split(), "--forecast", "3000"], seed).forecast
+            rises = np.flatnonzero(np.diff(np.sign(forecast - forecast.mean())) > 0)
+            lengths.append(f"{np.diff(rises).mean():.1f}")
+        yield f"`{options}`", ", ".join(lengths)
 
 
-def wave_error(model, run):
-    """Returns the RMSE of a free run of 300 steps from the end of a sine."""
-    rule = lstm_sine.make_rules(model, run.windows, run.targets)["LSTM"]
-    forecast = lstm_sine.free_run(rule, run.last_window, 300)
-    return rmse(forecast[0], run.data.future[:300])
-
-
-def own(files, season):
+def own(files):
     """Yields the LSTM's errors over those of the baselines on each file, then a summary."""
-    yield (f"| series | points | one step: LSTM / persistence | LSTM / {LINEAR} "
-           f"| free run: LSTM / flat line | LSTM / repeated window | LSTM / {LINEAR} |\n"
-           "|---|---|---|---|---|---|---|")
+    yield ("| series | points | one step, the LSTM is | free run: LSTM / flat line "
+           f"| LSTM / repeated window | LSTM / {LINEAR} |\n|---|---|---|---|---|---|")
     rows, places = [], []
     for file in files:  # a file that `main` refuses ends the table, with its reason
-        run = run_main(["--data", file, "--forecast", "24", "--seq-length", season], seed=42)
+        run = run_main(["--data", file, "--forecast", "24"], seed=42)
         free = {name: rmse(errors, 0) for name, errors in run.check.errors.items()}
-        ratios = [run.errors["LSTM"] / run.errors[name] for name in ("persistence", LINEAR)]
-        ratios += [free["LSTM"] / free[name] for name in ("persistence", "repeated window", LINEAR)]
-        best = lstm_sine.best_and_ties(run.predictions, run.actual)
-        places.append("behind" if "LSTM" not in best else "tied" if len(best) > 1 else "alone")
-        rows.append(ratios)
-        yield Path(file).stem, len(run.data.series), *[f"{ratio:.2f}" for ratio in ratios]
-    counts = ", ".join(f"{place} {places.count(place)}" for place in ("alone", "tied", "behind"))
+        rows.append([free["LSTM"] / free[name] for name in list(free)[1:]])
+        best = best_and_ties(run.predictions, run.actual)
+        places.append("behind" if "LSTM" not in best else "tied" if len(best) > 1 else "best")
+        yield Path(file).stem, len(run.data.series), places[-1], *[f"{r:.2f}" for r in rows[-1]]
+    counts = ", ".join(f"{place} {places.count(place)}" for place in ("best", "tied", "behind"))
     below = ", ".join(map(str, np.sum(np.array(rows) < 1, axis=0)))
     means = ", ".join(f"{geometric_mean(column):.2f}" for column in zip(*rows))
     yield f"""
-One step, of {len(rows)} series the LSTM is the most accurate on: {counts}.
-By column, it is below the baseline on {below} series; geometric means: {means}."""
+One step, on {len(rows)} series: {counts}.
+Free runs, by column: below 1 on {below} series; geometric means {means}."""
+
+
+TABLES = {"steps": steps, "mackey-glass": mackey_glass, "memory": memory, "why": why}
 
 
 def main():
     """Prints the table that the command line names, and nothing else on stdout."""
-    tables = {"steps": steps, "mackey-glass": mackey_glass, "memory": memory, "why": why}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=(*tables, "own"))
+    parser.add_argument("table", choices=(*TABLES, "own"))
     parser.add_argument("files", nargs="*", metavar="FILE", help="for own: series of your own")
-    parser.add_argument("--seeds", type=int, help="how many, from 0 on [5 for steps, else 3]")
-    parser.add_argument("--season", default="10", help="for own: points in a window [10]")
-    args = parser.parse_intermixed_args()
-    seeds = args.seeds or (5 if args.table == "steps" else 3)
-    rows = own(args.files, args.season) if args.table == "own" else tables[args.table](seeds)
-    torch.set_num_threads(1)
+    args = parser.parse_args()
+    rows = TABLES[args.table]() if args.table in TABLES else own(args.files)
     with redirect_stdout(None):
         for row in rows:
             if not isinstance(row, str):

@@ -9,17 +9,17 @@ import lstm_sine
 from lstm_sine import (LSTMModel, SubtractLast, create_sequences, evaluate_model, free_run,
                        generate_sequence, lstm_by_hand, make_rules, to_tensor, train_model)
 
+
 def test_the_articles_losses_are_repeated_to_the_digit(article):
-    run, printed = article
+    run, _ = article
     tolerance = 1e-4  # the number of threads alone moves the losses by 2e-5
     published = {10: 1.760628e-05, 20: 1.414804e-06, 30: 1.334899e-06, 40: 1.723756e-06,
                  50: 1.003558e-06}  # of the article's listing, with one digit more than it prints
     for epoch, loss in published.items():
-        line, = [row for row in printed.splitlines() if row.startswith(f"Epoch [{epoch}/50]")]
-        for ours in (run.losses[epoch - 1], float(line.split("Loss: ")[1])):
-            assert ours == pytest.approx(loss, rel=tolerance)
+        assert run.losses[epoch - 1] == pytest.approx(loss, rel=tolerance)
     assert run.errors["LSTM"] == pytest.approx(1.03116e-3, rel=tolerance)
     assert run.errors["persistence"] == pytest.approx(5.838e-4, rel=1e-3)
+    assert not torch.backends.cudnn.allow_tf32  # or an LSTM on CUDA would lose digits
 
 
 def set_up(width=50, lr=0.001, points=120, **loader_options):
@@ -63,31 +63,18 @@ def test_the_scheduler_steps_after_each_batch_and_a_loss_that_is_not_finite_stop
         train_model(model, loader, nn.MSELoss(), optimizer, 3)
 
 
-def test_subtract_last_predicts_a_change_at_any_level_and_evaluation_keeps_order_and_weights():
+def test_subtract_last_adds_a_predicted_change_to_the_last_value_at_any_level():
     model, x = SubtractLast(hidden_size=5), torch.randn(7, 10, 1)
-    expected = (x[:, 9] + model.fc(model.lstm(x - x[:, 9:])[0][:, -1])).detach()
-    torch.testing.assert_close(model(x).detach(), expected)
-    torch.testing.assert_close(model(x + 8), model(x) + 8, rtol=0, atol=1e-5)
-    model.fc = nn.Sequential(model.fc, nn.Dropout(0.9))  # which evaluation must not apply
-    loader = DataLoader(TensorDataset(x, -x[:, 0]), batch_size=3)
-    predictions, actuals = evaluate_model(model.train(), loader)
-    np.testing.assert_allclose(predictions, expected, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(actuals, -x[:, 0])
+    expected = x[:, 9] + model.fc(model.lstm(x - x[:, 9:])[0][:, -1])
+    torch.testing.assert_close(model(x), expected)
+    torch.testing.assert_close(model(x + 8), expected + 8, rtol=0, atol=1e-5)
 
 
-def test_evaluation_keeps_the_order_the_weights_and_no_gradient():
-    class Echo(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(1))
-            self.dropout = nn.Dropout(0.9)  # does nothing where the model is set to evaluate
-
-        def forward(self, x):
-            return self.dropout(self.weight * x[:, -1])
-
-    inputs = torch.arange(70.0).view(7, 10, 1)
-    loader = DataLoader(TensorDataset(inputs, -inputs[:, 0]), batch_size=3)
-    predictions, actuals = evaluate_model(Echo().train(), loader)
+def test_evaluation_keeps_the_order_and_drops_nothing_out():
+    x = torch.arange(70.0).view(7, 10, 1)
+    echo = nn.Sequential(nn.Flatten(), nn.Linear(10, 1, bias=False), nn.Dropout(0.9)).train()
+    echo[1].weight.data = torch.eye(10)[-1:]  # the last value of a window comes out
+    predictions, actuals = evaluate_model(echo, DataLoader(TensorDataset(x, -x[:, 0]), 3))
     assert predictions[:, 0].tolist() == list(range(9, 70, 10))
     assert actuals[:, 0].tolist() == list(range(0, -70, -10))
 
@@ -103,7 +90,7 @@ def test_the_equations_by_hand_compute_what_nn_lstm_computes(inputs, width, laye
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
-def test_the_compare_by_hand_finds_a_difference_and_says_what_it_does_not_fit(capsys, monkeypatch):
+def test_the_comparison_by_hand_finds_a_difference_and_says_what_it_fits_not(capsys, monkeypatch):
     x = torch.randn(4, 5, 1)
     assert lstm_sine.compare_by_hand(nn.LSTM(1, 3, batch_first=True), x) is True
     assert float(capsys.readouterr().out.split()[-1]) < 1e-6
@@ -130,8 +117,6 @@ def test_the_rules_are_the_network_by_its_name_two_repetitions_and_least_squares
     np.testing.assert_allclose(rules["linear autoregression"](asked), linear)
     expected = model(torch.tensor(asked, dtype=torch.float32).unsqueeze(-1))[:, 0]
     np.testing.assert_allclose(rules["LSTM"](asked), expected.detach(), atol=1e-6)
-    model.lstm = nn.GRU(1, 3, batch_first=True)
-    assert next(iter(make_rules(model, windows, targets[:, 0]))) == "GRU"
 
 
 def test_a_free_run_reads_its_own_predictions_and_a_linear_one_on_a_sine_is_exact():
@@ -143,17 +128,3 @@ def test_a_free_run_reads_its_own_predictions_and_a_linear_one_on_a_sine_is_exac
     np.testing.assert_allclose(rule(windows), targets, atol=1e-12)
     future = free_run(rule, series[None, 990:1000], 1000)[0]
     np.testing.assert_allclose(future, series[1000:], atol=1e-10)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_on_cuda_training_evaluation_and_free_run_agree_with_the_cpu(monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    results = []
-    for device in ("cpu", "cuda"):
-        model, loader, optimizer = set_up(points=74)
-        losses = train_model(model.to(device), loader, nn.MSELoss(), optimizer, 3)
-        window = generate_sequence(10)[None]
-        rule = make_rules(model, window, window[:, 0])["LSTM"]
-        results.append([losses, *evaluate_model(model, loader), free_run(rule, window, 5)])
-    for cpu, cuda in zip(*results):
-        np.testing.assert_allclose(cuda, cpu, atol=1e-4)
