@@ -17,13 +17,13 @@ torch.set_num_threads(1)
 import lstm_sine
 
 
-def run_main(folder, options=""):
+def run_main(folder, options="", *more):
     """Runs `main` with its files in `folder`: returns its namespace, and what it printed."""
     path = Path(folder, "figure.png")
     printed = io.StringIO()
     with redirect_stdout(printed):
         run = lstm_sine.main(["--no-show", "--device", "cpu", "--output", str(path),
-                              *options.split()])
+                              *options.split(), *more])
     return run, printed.getvalue().replace(str(path.parent) + os.sep, "")
 
 

@@ -2,23 +2,21 @@
 import argparse
 import copy
 import sys
-import tempfile
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from statistics import geometric_mean, median
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from conftest import run_main
 from torch import nn
 from torch.optim.lr_scheduler import LinearLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import lstm_sine
 from lstm_sine import (LSTMModel, SubtractLast, best_and_ties, evaluate_model, free_run,
                        make_rules, rmse, train_model)
 
@@ -27,11 +25,10 @@ WAVE = "--freq 10 --split time --epochs 100"
 FALLING = "--schedule one-cycle --lr 0.02"
 
 
-def run_main(options, seed):
-    """Runs `main`, with its files in a folder that is not kept; returns its namespace."""
-    with tempfile.TemporaryDirectory() as folder:
-        return lstm_sine.main([*options, "--seed", str(seed), "--device", "cpu", "--no-show",
-                               "--output", f"{folder}/figure.png"])
+def trained(options, seed, *more):
+    """Returns what `main` returns; its files are not kept."""
+    with TemporaryDirectory() as folder:
+        return run_main(folder, f"{options} --seed {seed}", *more)[0]
 
 
 def fit(make_model, loader, seed, epochs=50, lr=0.001, falls=False):
@@ -62,7 +59,7 @@ def steps(seeds=5):
            f"| free run: LSTM, median | worst | {LINEAR}, median |\n|---|---|---|---|---|")
     for options in ("", "--subtract-last", "--freq 10 --split time", WAVE, f"{WAVE} {FALLING}",
                     f"{WAVE} {FALLING} --subtract-last"):
-        runs = [run_main([*options.split(), "--forecast", "300"], seed) for seed in range(seeds)]
+        runs = [trained(f"{options} --forecast 300", seed) for seed in range(seeds)]
         ratios = [run.errors["LSTM"] / run.errors["persistence"] for run in runs]
         lstm = [rmse(run.check.errors["LSTM"], 0) for run in runs]
         linear = [rmse(run.check.errors[LINEAR], 0) for run in runs]
@@ -75,11 +72,11 @@ def mackey_glass(seeds=3):
     options = f"--series mackey-glass --split time --epochs 100 {FALLING}"
     yield f"| points in a window | LSTM / {LINEAR}, median | worst |\n|---|---|---|"
     for T in (1, 2, 6):
-        runs = [run_main(f"{options} --seq-length {T}".split(), seed) for seed in range(seeds)]
+        runs = [trained(f"{options} --seq-length {T}", seed) for seed in range(seeds)]
         ratios = [run.errors["LSTM"] / run.errors[LINEAR] for run in runs]
         yield T, median(ratios), max(ratios)
     yield "\n| windows of 10 | parameters | test RMSE of each seed |\n|---|---|---|"
-    run = run_main([*options.split(), "--epochs", "1"], 0)
+    run = trained(f"{options} --epochs 1", 0)
     networks = {name: partial(with_layer, name) for name in LAYERS if "as PyTorch" in name}
     networks["perceptron, one hidden layer of 50"] = lambda: nn.Sequential(
         nn.Flatten(), nn.Linear(10, 50), nn.Tanh(), nn.Linear(50, 1))
@@ -133,7 +130,7 @@ def why(seeds=5):
            "| RMS of their differences from it | one step |\n|---|---|---|---|---|---|")
     for seed in (42, *range(seeds)):
         for epochs in (50, 200):
-            run, found = run_main(["--epochs", str(epochs)], seed), []
+            run, found = trained(f"--epochs {epochs}", seed), []
             rule = run.rules["LSTM"]
             # What stands in for a scheduler is called after each of the 125 batches.
             keep = SimpleNamespace(step=lambda: found.append(rule(run.windows[run.test])))
@@ -145,7 +142,7 @@ def why(seeds=5):
            "| average of the weights after each batch of these | with a rate that falls in them |\n"
            "|---|---|---|---|---|")
     for seed in range(seeds):
-        run = run_main([*WAVE.split(), "--epochs", "90", "--forecast", "300"], seed)
+        run = trained(f"{WAVE} --epochs 90 --forecast 300", seed)
         falling, its_optimizer = copy.deepcopy((run.model, run.optimizer))
         averaged, errors = AveragedModel(run.model), []
         keep = SimpleNamespace(step=lambda: averaged.update_parameters(run.model))
@@ -160,7 +157,7 @@ def why(seeds=5):
            "| highest target | highest prediction, median |\n|---|---|---|---|---|")
     for options, unit, other in (("", "1", SubtractLast),
                                  ("--subtract-last", "a typical change", LSTMModel)):
-        runs = [run_main(options.split(), seed) for seed in range(seeds)]
+        runs = [trained(options, seed) for seed in range(seeds)]
         others = [fit(other, run.train_loader, run.args.seed) for run in runs]
         for models in ([run.model for run in runs], others):
             ratios, highest = [], []
@@ -172,7 +169,7 @@ def why(seeds=5):
             yield predicted, unit, median(ratios), run.targets.max(), median(highest)
     yield ("\n| a fifth of the windows kept out of training | RMSE on it, median | each seed |\n"
            "|---|---|---|")
-    run = run_main([], 42)
+    run = trained("", 42)
     for name, middle in (("in the middle", 495), ("at the end", 891)):
         distance = abs(np.arange(990) - middle)
         test, train = distance < 99, distance > 110  # which share no point
@@ -184,7 +181,7 @@ def why(seeds=5):
     for options in (f"{WAVE} {FALLING}", f"{WAVE} {FALLING} --subtract-last"):
         lengths = []
         for seed in range(seeds):
-            forecast = run_main([*options.split(), "--forecast", "3000"], seed).forecast
+            forecast = trained(f"{options} --forecast 3000", seed).forecast
             rises = np.flatnonzero(np.diff(np.sign(forecast - forecast.mean())) > 0)
             lengths.append(f"{np.diff(rises).mean():.1f}")
         yield f"`{options}`", ", ".join(lengths)
@@ -196,7 +193,7 @@ def own(files):
            f"| LSTM / repeated window | LSTM / {LINEAR} |\n|---|---|---|---|---|---|")
     rows, places = [], []
     for file in files:  # a file that `main` refuses ends the table, with its reason
-        run = run_main(["--data", file, "--forecast", "24"], seed=42)
+        run = trained("--forecast 24", 42, "--data", file)
         free = {name: rmse(errors, 0) for name, errors in run.check.errors.items()}
         rows.append([free["LSTM"] / free[name] for name in list(free)[1:]])
         best = best_and_ties(run.predictions, run.actual)
