@@ -101,7 +101,7 @@ def test_help_lists_what_the_options_are_by_default(capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes")
 def test_a_closed_pipe_ends_a_run_quietly_and_leaves_nothing_behind(tmp_path):
-    pipe = start(tmp_path, SCRIPT, "--epochs", "1000")
+    pipe = start(tmp_path, SCRIPT, "--epochs", "1000", "--length", "60")
     pipe.stdout.readline()
     pipe.stdout.close()
     assert pipe.stderr.read() == "" and pipe.wait(timeout=60) == 0

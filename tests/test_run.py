@@ -1,7 +1,4 @@
-"""Whole runs of `main`: a table of what they print, and what a prediction and a forecast are worth.
-
-The table's numbers come from runs, once the other tests had checked each part: they show changes.
-"""
+"""Whole runs of `main`: what they print, and what a prediction and a forecast are worth."""
 import re
 from types import SimpleNamespace
 
@@ -30,7 +27,7 @@ def folder(tmp_path_factory):
     return path
 
 
-RUNS = {  # options: lines, then one-step errors and free-run errors, the network's first
+RUNS = {  # options: lines, one-step errors, free-run errors (taken from runs, to show changes)
     "--length 200 --epochs 3 --forecast 20": (
         ["The LSTM has not learned yet: change --lr, raise --epochs, seek outliers"],
         [0.299412, 0.00295173, 0.0296466, 0], [0.587257, 0.0293059, 0.0389940, 0]),
