@@ -126,7 +126,7 @@ def test_few_noisy_points_are_learned_by_heart_and_the_articles_series_is_not(ar
     """三.2: 「容易出现过拟合问题」: holds for 60 points of noise, not for the article's series."""
     path = tmp_path / "noise.csv"
     np.savetxt(path, np.random.default_rng(0).normal(size=60))
-    noise, _ = run_main(tmp_path, f"--data {path} --no-subtract-last --epochs 300 --lr 0.01")
+    noise, _ = run_main(tmp_path, f"--data {path} --no-subtract-last --epochs 200 --lr 0.01")
     assert noise.losses[-1] ** 0.5 * noise.data.scale < 0.1 * noise.errors["LSTM"]
     run, _ = article
     learned = rmse(run.rules["LSTM"](run.windows[run.train]), run.targets[run.train])
