@@ -27,6 +27,12 @@ def run_main(folder, options="", *more):
     return run, printed.getvalue().replace(str(path.parent) + os.sep, "")
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leaves figures empty, which saves half a second each: they have tests of their own."""
+    monkeypatch.setattr(lstm_sine, "plot_predictions", lambda figure, run: None)
+
+
 @pytest.fixture(scope="session")
 def article(tmp_path_factory):
     """The article's experiment: its namespace and what it printed."""

@@ -1,6 +1,5 @@
 """The article's checkable sentences, in its order and in part quoted, tested on `nn.LSTM`."""
 import numpy as np
-import pytest
 import torch
 from conftest import run_main
 from tables import LAYERS, jitter, remember, with_layer
@@ -93,7 +92,6 @@ def test_an_lstm_has_four_times_the_parameters_and_products_of_a_plain_rnn():
     """二.4: 「LSTM具有四倍的参数量」, 三.2: 「需要更多的计算资源」: a product for each weight"""
     lstm, rnn = ([p.numel() for p in layer(1, 50).parameters()] for layer in (nn.LSTM, nn.RNN))
     assert sum(lstm) == 10_600 and sum(rnn) == 2_650
-    assert sum(lstm[:2]) == 4 * sum(rnn[:2])  # without the biases
 
 
 def reach(kind, length, recurrent=1):
@@ -122,7 +120,7 @@ def test_what_remembers_is_a_gate_that_starts_open_in_an_lstm_and_in_a_gru():
         assert remember(opened, 20, steps=150) < 0.5 and remember(started, 20, steps=150) > 0.8
 
 
-def test_few_noisy_points_are_learned_by_heart_and_the_articles_series_is_not(article, tmp_path):
+def test_noise_is_learned_by_heart_and_the_articles_series_is_not(article, tmp_path, undrawn):
     """三.2: 「容易出现过拟合问题」: holds for 60 points of noise, not for the article's series."""
     path = tmp_path / "noise.csv"
     np.savetxt(path, np.random.default_rng(0).normal(size=60))
@@ -133,17 +131,17 @@ def test_few_noisy_points_are_learned_by_heart_and_the_articles_series_is_not(ar
     assert run.errors["LSTM"] < 1.1 * learned
 
 
-def test_where_the_rule_is_not_linear_the_lstm_is_more_accurate(tmp_path):
+def test_where_the_rule_is_not_linear_the_lstm_is_more_accurate(tmp_path, undrawn):
     """四.2, 五: 「也可以将此框架应用于其他序列预测任务」: a tenth of the linear error, and less."""
     run, _ = run_main(tmp_path, "--series mackey-glass --split time --epochs 33 --lr 0.02 "
                       "--schedule one-cycle")
     assert run.errors["LSTM"] < 0.1 * run.errors["linear autoregression"]
 
 
-@pytest.mark.parametrize("options", ["--seq-length 25", "--hidden-size 5", "--num-layers 2"])
-def test_sequence_length_width_and_layers_can_be_changed(options, tmp_path):
+def test_sequence_length_width_and_layers_can_be_changed(tmp_path, undrawn):
     """五: 「可以通过修改参数如seq_length、hidden_size、num_layers等来调整模型」"""
-    run, _ = run_main(tmp_path, f"{options} --length 200 --epochs 10 --lr 0.01")
+    run, _ = run_main(tmp_path, "--seq-length 25 --hidden-size 5 --num-layers 2 --length 200 "
+                      "--epochs 10 --lr 0.01")
     assert run.losses[-1] < run.losses[0] / 4
 
 
@@ -152,7 +150,6 @@ def test_the_articles_network_is_no_highway_and_less_accurate_than_traditional_m
     run, _ = article
     linear, last = run.errors["linear autoregression"], run.errors["persistence"]
     assert linear < 1e-10 < last < run.errors["LSTM"]
-    assert {f"{loss:.4f}" for loss in run.losses[9::10]} == {"0.0000"}
     f = lstm_by_hand(run.model.lstm, run.x_tensor)["f"]
     assert 0.45 < f.mean() < 0.65 and f[:, 1:].prod(dim=1).mean() < 0.02
     miss = (run.predictions["LSTM"] - run.actual)[run.test.argsort()]

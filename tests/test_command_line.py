@@ -29,20 +29,6 @@ def start(folder, *command, **changes):
                  stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
 
 
-def test_an_old_console_chinese_names_no_home_and_no_backend_are_no_obstacle(tmp_path):
-    np.savetxt(tmp_path / "水位.csv", np.sin(np.arange(60)))
-    options = "--data 水位.csv --output 图.svg --forecast 5 --memory --epochs 1".split()
-    changes = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), os.devnull)
-    process = start(tmp_path, SCRIPT, *options, **changes, PYTHONIOENCODING="ascii",
-                    MPLBACKEND="module://no_such_backend")
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0 and "Traceback" not in err
-    assert r"data: \u6c34\u4f4d.csv, column 1" in out
-    assert names(tmp_path) == ["图.svg", "图_memory.svg"]
-    assert (tmp_path / "图.svg").read_text("utf-8").endswith("</svg>\n")
-    assert (tmp_path / "图_forecast.csv").read_text().startswith("step,forecast\n60,")
-
-
 IMPORT = """
 import random, sys, warnings, matplotlib, numpy, torch
 def state():
@@ -56,12 +42,20 @@ lstm_sine.start()
 """
 
 
-def test_an_import_changes_and_prints_nothing_and_a_refused_run_gets_one_line(tmp_path):
-    (tmp_path / "gap.csv").write_text("1\n2\n\n4")
-    process = start(tmp_path, "-c", IMPORT, "--data", "gap.csv", PYTHONPATH=SCRIPT.parent)
-    out, err = process.communicate(timeout=100)
-    assert (process.returncode, out, err.count("\n"), names(tmp_path)) == (2, "", 1, [])
-    assert err.startswith("lstm_sine.py: error: --data 'gap.csv' cannot be read as UTF-8 text")
+@pytest.fixture(scope="module", autouse=True)
+def processes(tmp_path_factory):
+    """Three processes in one folder, started at once, since they mostly wait for imports."""
+    folder = tmp_path_factory.mktemp("processes")
+    np.savetxt(folder / "水位.csv", np.sin(np.arange(60)))
+    (folder / "gap.csv").write_text("1\n2\n\n4")
+    options = "--data 水位.csv --output 图.svg --forecast 5 --memory --epochs 1".split()
+    nowhere = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), os.devnull)
+    with (start(folder, SCRIPT, *options, **nowhere, PYTHONIOENCODING="ascii",
+                MPLBACKEND="module://no_such_backend") as console,
+          start(folder, "-c", IMPORT, "--data", "gap.csv", PYTHONPATH=SCRIPT.parent) as refused,
+          start(folder, SCRIPT, "--epochs", "1000", "--output", "closed.png") as closed):
+        closed.stdout.close()
+        yield {"folder": folder, "console": console, "refused": refused, "closed": closed}
 
 
 WRONG = {
@@ -99,15 +93,6 @@ def test_help_lists_what_the_options_are_by_default(capsys):
     assert "points of a made series [1000]" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes")
-def test_a_closed_pipe_ends_a_run_quietly_and_leaves_nothing_behind(tmp_path):
-    pipe = start(tmp_path, SCRIPT, "--epochs", "1000", "--length", "60")
-    pipe.stdout.readline()
-    pipe.stdout.close()
-    assert pipe.stderr.read() == "" and pipe.wait(timeout=60) == 0
-    assert not list(tmp_path.iterdir())
-
-
 def test_training_and_free_runs_show_on_a_terminal_how_long_they_will_take(monkeypatch, capsys):
     clock = iter([0.0, 1.0, 3.0, 6.0, 8.0] * 2)  # at the start, and after each of four steps
     monkeypatch.setattr(lstm_sine.time, "monotonic", clock.__next__)
@@ -122,7 +107,7 @@ def test_training_and_free_runs_show_on_a_terminal_how_long_they_will_take(monke
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_an_old_figure_stays_where_saving_fails(error, tmp_path, monkeypatch):
+def test_an_old_figure_stays_where_saving_fails(error, tmp_path, undrawn, monkeypatch):
     def half(figure, path):
         path.write_text("half")
         raise error("half")
@@ -134,7 +119,7 @@ def test_an_old_figure_stays_where_saving_fails(error, tmp_path, monkeypatch):
     assert names(tmp_path) == ["figure.png"] and (tmp_path / "figure.png").read_text() == "old"
 
 
-def test_where_figures_can_be_shown_all_are_shown_at_once(tmp_path, monkeypatch):
+def test_where_figures_can_be_shown_all_are_shown_at_once(tmp_path, undrawn, monkeypatch):
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(len(plt.get_fignums())))
     monkeypatch.chdir(tmp_path)
@@ -157,3 +142,27 @@ def test_what_goes_wrong_ends_in_one_line_but_a_fault_is_shown(error, end, messa
     monkeypatch.setattr(lstm_sine, "main", Mock(side_effect=error))
     with pytest.raises(end, match=message):
         lstm_sine.start()
+
+
+def test_an_old_console_chinese_names_no_home_and_no_backend_are_no_obstacle(processes):
+    folder, process = processes["folder"], processes["console"]
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0 and "Traceback" not in err
+    assert r"data: \u6c34\u4f4d.csv, column 1" in out
+    assert names(folder) == ["图.svg", "图_memory.svg"]
+    assert (folder / "图.svg").read_text("utf-8").endswith("</svg>\n")
+    assert (folder / "图_forecast.csv").read_text().startswith("step,forecast\n60,")
+
+
+def test_an_import_changes_and_prints_nothing_and_a_refused_run_gets_one_line(processes):
+    process = processes["refused"]
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("lstm_sine.py: error: --data 'gap.csv' cannot be read as UTF-8 text")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes")
+def test_a_closed_pipe_ends_a_run_quietly_and_leaves_nothing_behind(processes):
+    process = processes["closed"]
+    assert process.stderr.read() == "" and process.wait(timeout=60) == 0
+    assert not list(processes["folder"].glob("*closed*"))

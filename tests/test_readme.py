@@ -7,6 +7,7 @@ from conftest import SCRIPT
 import lstm_sine
 import tables
 
+
 @pytest.fixture(params=["README.md", ".github/zh-CN.md"])
 def readme(request):
     return SCRIPT.parent / request.param
@@ -32,6 +33,5 @@ def test_commands_parse_and_files_exist(readme, monkeypatch, tmp_path):
         lstm_sine.read_options(options.split())
     for path in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         assert (readme.parent / path).is_file() and (readme.parent / path).stat().st_size < 200_000
-    for path in re.findall(r"tests/\w+\.py", text):
-        assert (SCRIPT.parent / path).is_file()
+    assert all((SCRIPT.parent / path).is_file() for path in re.findall(r"tests/\w+\.py", text))
     assert set(re.findall(r"tests/tables.py ([a-z-]+)", text)) <= {*tables.TABLES, "own"}

@@ -7,7 +7,6 @@ import pytest
 import torch
 from conftest import run_main
 from tables import with_layer
-from torch import nn
 from torch.utils.data import random_split
 
 import lstm_sine
@@ -20,10 +19,11 @@ WALK = np.cumsum(rng.normal(size=200)).round(4)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with two series: a noisy wave around 300, and a random walk."""
+    """A folder with a noisy wave around 300, a random walk, and a series that ends in its sum."""
     path = tmp_path_factory.mktemp("runs")
     np.savetxt(path / "level.csv", LEVEL)
     np.savetxt(path / "walk.csv", WALK)
+    (path / "total.csv").write_text("1949\n" + "1000000000.25\n118\n" * 30 + "-999\n40000000000\n")
     return path
 
 
@@ -49,6 +49,10 @@ RUNS = {  # options: lines, one-step errors, free-run errors (taken from runs, t
         ["one step: LSTM and persistence and linear autoregression are too close to call (38 test "
          "windows)"],
         [1.12077, 1.12330, 2.65834, 1.16736], []),
+    "--data {}/total.csv --epochs 1": (
+        ["data: total.csv, column 1 (no name in the first line), 63 points: first 1949, last "
+         "40000000000, lowest -999, highest 40000000000"],
+        [1.21235e10, 1.20943e10, 1.20642e10, 1.20307e10], []),
 }
 
 
@@ -69,7 +73,7 @@ def test_a_run_prints_what_it_should(options, folder):
 
 
 @pytest.mark.parametrize("option", ["--subtract-last", "--no-subtract-last"])
-def test_predictions_and_forecast_are_in_the_units_of_the_data(option, folder):
+def test_predictions_and_forecast_are_in_the_units_of_the_data(option, folder, undrawn):
     run, printed = run_main(folder, f"--data {folder}/level.csv --epochs 3 --seed 5 "
                                     f"--forecast 7 --seq-length 8 --split random {option}")
     torch.manual_seed(5)
@@ -101,7 +105,7 @@ def test_predictions_and_forecast_are_in_the_units_of_the_data(option, folder):
 
 @pytest.mark.parametrize("options, first", [
     ("--split time", 82), ("--split random", 100), ("--series mackey-glass --split time", 82)])
-def test_the_check_of_a_forecast_is_that_of_plain_loops(options, first, folder):
+def test_the_check_of_a_forecast_is_that_of_plain_loops(options, first, folder, undrawn):
     run, _ = run_main(folder, f"{options} --length 100 --forecast 12 --epochs 1 --hidden-size 3")
     series = mackey_glass(124) if "mackey" in options else generate_sequence(100, future=24)
     scaled = (series - run.data.mean) / run.data.scale
@@ -175,7 +179,7 @@ def test_a_forecast_that_leaves_the_range_by_half_its_width_is_said(article, for
 def test_another_layer_is_named_and_not_drawn_and_another_loss_is_persistences_too(
         folder, monkeypatch):
     monkeypatch.setattr(lstm_sine, "LSTMModel", lambda *_: with_layer("GRU as PyTorch starts it"))
-    monkeypatch.setattr(nn, "MSELoss", nn.HuberLoss)
+    monkeypatch.setattr(torch.nn, "MSELoss", torch.nn.HuberLoss)
     run, printed = run_main(folder, "--length 60 --epochs 1 --memory")
     assert "model: GRU with 7,950 parameters" in printed and "\nGRU   " in printed
     assert printed.count("not a plain LSTM") == 1 and len(run.figures) == 1

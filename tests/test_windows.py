@@ -81,5 +81,3 @@ def test_what_main_returns_has_the_documented_shapes(article):
     assert run.train.shape == (792,) and run.test.shape == run.actual.shape == (198,)
     assert len(run.losses) == 50 and run.forecast.shape == (0,) and run.check.steps == 0
     assert [values.shape for values in run.predictions.values()] == [(198,)] * 4
-    assert list(run.errors) == list(run.predictions) == list(run.rules)
-    assert all(np.ndim(error) == 0 for error in run.errors.values()) and len(run.figures) == 2
