@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SCRIPT, run_main
-from matplotlib import pyplot as plt
+from matplotlib import get_cachedir, pyplot as plt
 
 import lstm_sine
 
@@ -24,7 +24,7 @@ def names(folder):
 def start(folder, *command, **changes):
     """Starts a process of its own; with agg, since elsewhere than on Linux a window would open."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(NOT_INHERITED)}
-    env.update({"MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": "1", **changes})
+    env.update({"MPLBACKEND": "agg", "MPLCONFIGDIR": get_cachedir(), **changes})
     return Popen([sys.executable, *command], cwd=folder, env=env, encoding="utf-8",
                  stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
 
@@ -50,7 +50,7 @@ def processes(tmp_path_factory):
     (folder / "gap.csv").write_text("1\n2\n\n4")
     options = "--data 水位.csv --output 图.svg --forecast 5 --memory --epochs 1".split()
     nowhere = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), os.devnull)
-    with (start(folder, SCRIPT, *options, **nowhere, PYTHONIOENCODING="ascii",
+    with (start(folder, SCRIPT, *options, **nowhere, MPLCONFIGDIR="", PYTHONIOENCODING="ascii",
                 MPLBACKEND="module://no_such_backend") as console,
           start(folder, "-c", IMPORT, "--data", "gap.csv", PYTHONPATH=SCRIPT.parent) as refused,
           start(folder, SCRIPT, "--epochs", "1000", "--output", "closed.png") as closed):
