@@ -386,10 +386,10 @@ def show_progress(started, share):
 def check_forecast(run):
     """Measures free runs of every rule from up to 100 places, in a stretch not trained on.
 
-    That is the test part of a split in time and, of a made series, its future. The runs are as long
-    as the forecast, but at most half of the stretch, and 10,000 steps. Returns a namespace: `steps`
-    (0 if there is no stretch), `places`, `apart` (how many runs fit in side by side), and `errors`,
-    from each rule's name to its RMSE so many steps ahead (steps,).
+    That is the test part of a split in time and, of a generated series, its future. The runs are as
+    long as the forecast, but at most half of the stretch, and 10,000 steps. Returns a namespace:
+    `steps` (0 if there is no stretch), `places`, `apart` (how many runs fit in without overlap),
+    and `errors`, from each rule's name to its RMSE at each step ahead (steps,).
     """
     data, T = run.data, run.args.seq_length
     known = (np.append(data.series, data.future) - data.mean) / data.scale
@@ -409,7 +409,7 @@ def check_forecast(run):
 def best_and_ties(predictions, actual):
     """Returns the names of the most accurate rule and of all those too close to it to call.
 
-    A tie is within two standard errors of the mean difference of squares, as if independent.
+    A tie is within two standard errors of the mean difference of squares, assuming independence.
     """
     squares = np.stack([(values - actual) ** 2 for values in predictions.values()])  # (rules, test)
     worse = squares - squares[squares.mean(axis=1).argmin()]
@@ -425,7 +425,7 @@ def verdict(run):
     lines = [f"one step: {' and '.join(best)} {claim} ({len(run.actual):,} test windows)"]
     worse = network not in best and run.errors[network] > run.errors["persistence"]
     if run.losses[-1] > 10 * run.persistence_loss:
-        lines += [f"The {network} has not learned yet: change --lr, raise --epochs, seek outliers"]
+        lines += [f"The {network} has not learned yet: change --lr, raise --epochs, find outliers"]
     elif worse and not args.subtract_last:
         lines += [f"The {network} loses to persistence, which knows the level: try --subtract-last"]
     if check.steps:
@@ -433,8 +433,8 @@ def verdict(run):
         columns[f"free run of {check.steps:,} steps"] = free
         flat = "worse" if free[network] > free["persistence"] else "better"
         lines += [f"free run: {min(free, key=free.get)} is the most accurate ({check.steps:,} of "
-                  f"{args.forecast:,} steps, {check.places} places, {check.apart} of them apart); "
-                  f"the {network} is {flat} than a flat line"]
+                  f"{args.forecast:,} steps, {check.places} places, {check.apart} without overlap);"
+                  f" the {network} is {flat} than a flat line"]
     elif args.forecast:
         lines += ["free run: not checked, since no stretch of the series was kept out of training"]
     if args.forecast:
@@ -465,12 +465,13 @@ def mackey_glass(length):
 
 
 def load_series(args):
-    """Returns a namespace: `name`, `series` (n,), its `future` if it is made, `mean`, `scale`.
+    """Returns a namespace: `name`, `series` (n,), its `future` if generated, `mean`, `scale`.
 
     The article's sine is not scaled. For others, mean and scale come from the first 80 %; the scale
     is the standard deviation or, with --subtract-last, the RMS of the changes.
     """
-    ahead, mean, scale = 2 * args.forecast if args.data is None else 0, 0.0, 1.0
+    ahead = 2 * args.forecast if args.data is None else 0
+    mean, scale = 0.0, 1.0
     if args.data is not None:
         try:
             values, name = read_series(args.data, args.column)
@@ -519,7 +520,7 @@ def read_series(path, column=None):
     by_name = [k for k, n in enumerate(names) if n == column]
     by_number = [k for k in range(len(names)) if column in (None, str(k + 1))]
     if len(by_name + by_number) != 1:
-        raise ValueError("choose a column by --column, with a name or a number that fits no other; "
+        raise ValueError("choose a column by --column, with a name or a number that fits just one; "
                          "only tabs, semicolons and commas, even decimal ones, separate columns, "
                          f"and the first line is taken for names: {', '.join(names)[:200]}")
     k, *_ = by_name + by_number
@@ -569,8 +570,7 @@ def draw_and_save(run):
             rows = "".join(f"{step},{value:.12g}\n" for step, value in steps)
             Path(folder, forecast.name).write_text("step,forecast\n" + rows)
         for part in sorted(Path(folder).iterdir()):
-            part = part.replace(output.parent / part.name)
-            print(f"saved: {part}")
+            print(f"saved: {part.replace(output.parent / part.name)}")
     if show:
         plt.show()
     return figures
@@ -588,11 +588,11 @@ def read_options(argv):
     parser = argparse.ArgumentParser("lstm_sine.py", description=__doc__.splitlines()[0])
     parser.error = lambda message: refuse(f"{message} (--help lists the options)")
     add, either = parser.add_argument, parser.add_mutually_exclusive_group().add_argument
-    either("--series", choices=("sine", "mackey-glass"), default="sine", help="which one [sine]")
+    either("--series", choices=("sine", "mackey-glass"), default="sine", help="which series [sine]")
     either("--data", metavar="FILE", help="a text file with a series of your own")
     add("--column", help="its column, by name or by number from 1 [the only one]")
     for name, default, meaning in (
-            ("--length", 1000, "points of a made series"),
+            ("--length", 1000, "points of a generated series"),
             ("--freq", 0.1, "cycles of the sine over all its points"),
             ("--seq-length", 10, "points in a window"),
             ("--hidden-size", 50, "hidden units in a layer"),
@@ -643,7 +643,7 @@ def read_options(argv):
 
 # %% 启动 | start
 def start():
-    """Runs `main`; what its user can cause ends in one line."""
+    """Runs `main`; an error that a user can cause ends in one line."""
     if hasattr(sys.stdout, "reconfigure"):  # an old console escapes what it cannot show
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:

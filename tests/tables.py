@@ -47,7 +47,7 @@ def tested(model, run, test):
 
 
 def free_run_error(model, run):
-    """Returns the RMSE of a model's free run from the end of a made series."""
+    """Returns the RMSE of a model's free run from the end of a generated series."""
     rule = make_rules(model, run.windows, run.targets)["LSTM"]
     forecast = free_run(rule, run.last_window, run.args.forecast)[0]
     return rmse(forecast, run.data.future[:len(forecast)])
