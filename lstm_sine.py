@@ -41,15 +41,15 @@ def lstm_by_hand(lstm, x):
     Sources: Hochreiter & Schmidhuber 1997, and Gers et al. 2000 for the forget gate.
     """
     for w_ih, w_hh, bias_ih, bias_hh in lstm.all_weights:  # PyTorch's list, one entry a layer
-        # Each holds four parts, for i, f, g and o.
-        W_ii, W_if, W_ig, W_io = w_ih.chunk(4)  # each (H, input_size)
+        # Each of the four stacks its parts for i, f, g and o.
+        W_ii, W_if, W_ig, W_io = w_ih.chunk(4)  # each (H, width of x)
         W_hi, W_hf, W_hg, W_ho = w_hh.chunk(4)  # each (H, H)
         b_i, b_f, b_g, b_o = (bias_ih + bias_hh).chunk(4)  # (H,)
         h = c = x.new_zeros(len(x), lstm.hidden_size)  # (B, H)
         history = {letter: [] for letter in "ifgoch"}
         for t in range(x.shape[1]):
             x_t = x[:, t]  # (B, input_size)
-            # 四个输入: four linear combinations of x_t and the previous h; only the weights differ
+            # 四个输入: linear combinations of x_t and the previous h, not of c; only weights differ
             i = torch.sigmoid(x_t @ W_ii.T + h @ W_hi.T + b_i)  # 输入门 input gate: how much enters
             f = torch.sigmoid(x_t @ W_if.T + h @ W_hf.T + b_f)  # 遗忘门 forget gate: how much stays
             g = torch.tanh(x_t @ W_ig.T + h @ W_hg.T + b_g)     # 候选值 candidate: what may enter
@@ -65,14 +65,14 @@ def lstm_by_hand(lstm, x):
 
 # %% 五、Python实现示例：数据生成 | section 5, data: a series, its windows, their split
 def generate_sequence(length, freq=0.1, future=0):
-    """Returns `length` points, at least 2, of a sine over `freq` cycles, then `future` more."""
+    """Returns `length` (at least 2) points of a sine over `freq` cycles, then `future` more."""
     return np.sin(2 * np.pi * freq / (length - 1) * np.arange(length + future))
 
 
 def create_sequences(data, seq_length):
     """Cuts a series (n,) into windows of `seq_length` points, each with the next point as target.
 
-    Returns copies: (n - seq_length, seq_length), (n - seq_length,). Raises ValueError if none fits.
+    Returns copies: (n - seq_length, seq_length), (n - seq_length,). ValueError if no window fits.
     """
     windows = np.lib.stride_tricks.sliding_window_view(data[:-1], seq_length)
     return np.array(windows), np.array(data[seq_length:])
@@ -87,7 +87,7 @@ def split_windows(dataset, in_time=False):
 
 
 def to_tensor(values):
-    """Returns float32 with an axis of size 1 appended: (n, T, 1)."""
+    """Returns float32 with a last axis of size 1: (n,) to (n, 1), (n, T) to (n, T, 1)."""
     return torch.FloatTensor(values).unsqueeze(-1)
 
 
@@ -106,7 +106,7 @@ class LSTMModel(nn.Module):
 
 
 class SubtractLast(LSTMModel):
-    """Predicts the change from the last value instead (as NLinear, Zeng et al. 2023)."""
+    """Reads and predicts differences from the last value (as NLinear, Zeng et al. 2023)."""
 
     def forward(self, x):  # (B, T, 1)
         last = x[:, -1:]   # (B, 1, 1)
@@ -115,7 +115,7 @@ class SubtractLast(LSTMModel):
 
 # %% 五、Python实现示例：训练过程 | section 5, training: mean squared error and Adam
 def train_model(model, train_loader, criterion, optimizer, epochs=100, scheduler=None):
-    """Trains `model` in place; prints every tenth epoch's mean loss and the last, returns all.
+    """Trains `model` in place; prints the mean loss of every tenth epoch and the last; returns all.
 
     `train_loader` yields inputs (B, T, input_size) and targets (B, output_size); a `scheduler`
     steps after each batch. Raises FloatingPointError if a loss is not finite.
@@ -158,14 +158,14 @@ def evaluate_model(model, test_loader):
 
 
 def make_rules(model, train_windows, train_targets):
-    """Returns the network and three baselines as rules: functions from windows (n, T) to next (n,).
+    """Returns the network and three baselines as rules, from windows (n, T) to next values (n,).
 
     Linear autoregression is a weighted sum of a window's values and a constant, fitted by least
     squares. On a sine it is exact if T > 1, since sin(a + w) = 2 cos(w) sin(a) - sin(a - w).
     """
     def predict_next(windows):
         batches = to_tensor(windows).split(1024)  # (1024, T, 1)
-        # Targets are required, but not used here: anything will do.
+        # evaluate_model asks for targets; none are needed here, so anything will do.
         predictions, _ = evaluate_model(model, [(batch, batch[:, -1]) for batch in batches])
         return predictions[:, 0].astype(np.float64)
 
@@ -201,15 +201,15 @@ def main(argv=None):
 
     Returns a namespace. In the units of the data: data.series (n,), `predictions` (rule name to
     (test,)), `actual` (test,), `errors` (rule name to RMSE), `forecast` (horizon,), `check` (see
-    `check_forecast`). Scaled: `windows` (n - T, T), `losses` (epochs,). Also: `args`, `model`,
-    `rules`, `train`, `test` (indices of windows), `figures` (path to figure).
+    `check_forecast`). Scaled: `windows` (n - T, T), what `rules` read and return, `losses`
+    (epochs,). Also: `args`, `model`, `train`, `test` (indices of windows), `figures` (by path).
     """
-    args = read_options(argv)
+    args = read_options(argv)  # in part 3, as are load_series and describe
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    torch.backends.cudnn.allow_tf32 = False  # else cuDNN may round an LSTM's factors to 11 bits
+    torch.backends.cudnn.allow_tf32 = False  # else cuDNN may round what it multiplies to 11 bits
 
-    # 数据: by default the article's sine is not scaled.
+    # 数据: by default the article's sine, which is not scaled.
     data = load_series(args)
     scaled = (data.series - data.mean) / data.scale  # (n,)
     windows, targets = create_sequences(scaled, args.seq_length)  # (n - T, T), (n - T,)
@@ -227,13 +227,13 @@ def main(argv=None):
     steps = args.epochs * len(train_loader)
     scheduler = OneCycleLR(optimizer, args.lr, steps) if args.schedule == "one-cycle" else None
     print(describe(args, data, train, test, model))
-    is_plain = compare_by_hand(model.lstm, x_tensor[:32].to(args.device))
+    is_plain = compare_by_hand(model.lstm, x_tensor[:32].to(args.device))  # in part 2
 
     # 训练
     losses = train_model(model, train_loader, criterion, optimizer, args.epochs, scheduler)
     persistence_loss = criterion(x_tensor[train, -1], y_tensor[train]).item()
 
-    # 评估: each rule (the LSTM's calls evaluate_model) on the test windows, then a free run.
+    # 评估: every rule predicts the test windows (the LSTM by evaluate_model); then a free run.
     rules = make_rules(model, windows[train], targets[train])
     predictions = {name: rule(windows[test]) * data.scale + data.mean
                    for name, rule in rules.items()}
@@ -258,7 +258,7 @@ ZH = {"persistence": "重复上一个值", "repeated window": "重复上一个�
 
 
 def finish(panel, title, **properties):
-    """Adds a title, and beside it a legend that hides nothing."""
+    """Adds a title and beside it a legend that hides nothing."""
     panel.set(**properties)
     panel.set_title(title, loc="left", fontsize="medium")
     panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=6, fontsize="small", frameon=False)
@@ -281,7 +281,7 @@ def plot_predictions(figure, run):
     finish(loss, "训练窗口上的损失 | loss, training windows", xlabel="训练轮次 | epoch")
 
     shown = np.arange(max(0, steps.min() - len(steps), len(series) - 2000), len(series))
-    in_time.plot(shown, series[shown], "lightgray", lw=4, label="训练部分 | training part")
+    in_time.plot(shown, series[shown], "lightgray", lw=4, label="序列 | series")
     in_time.plot(steps, run.actual, "C0.", ms=5, label="测试部分 | test part")
     in_time.plot(steps, run.predictions[network], "C1.", ms=3, label="单步预测 | one step ahead")
     for k, (name, guess) in enumerate(run.predictions.items(), start=1):
@@ -300,7 +300,7 @@ def plot_predictions(figure, run):
         in_time.fill_between(ahead[part], forecast[part] - band, forecast[part] + band,
                              color="C1", alpha=0.25, lw=0, label="±2 RMSE")
     # A forecast that diverges leaves the panel.
-    low, high, (bottom, top) = series[shown].min(), series[shown].max(), in_time.get_ylim()
+    low, high, (bottom, top) = series.min(), series.max(), in_time.get_ylim()
     finish(in_time, "同一批预测，按时间顺序 | the same predictions in time", xlim=(shown[0], None),
            ylabel="值 | value", ylim=(max(bottom, 2 * low - high), min(top, 2 * high - low)))
     error.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(error.dataLim.ymax or 1) - 4))
@@ -312,11 +312,11 @@ def plot_predictions(figure, run):
 
 # %% 记忆细胞 | figures: what the cell remembers, and what it forgets
 def compare_by_hand(lstm, x):
-    """Compares `lstm_by_hand` with the layer, if that is plain."""
+    """Compares `lstm_by_hand` with the layer, if it is plain."""
     if not isinstance(lstm, nn.LSTM) or not lstm.bias or lstm.bidirectional or lstm.proj_size:
         print(f"{lstm} is not a plain LSTM: the equations by hand, and --memory, do not fit it")
         return False
-    difference = (lstm_by_hand(lstm, x)["h"] - lstm(x)[0]).abs().max()
+    difference = (lstm_by_hand(lstm, x)["h"] - lstm.eval()(x)[0]).abs().max()  # eval: no dropout
     print(f"the equations by hand differ from nn.LSTM by at most {difference:.1e}")
     return True
 
@@ -387,9 +387,9 @@ def check_forecast(run):
     """Measures free runs of every rule from up to 100 places, in a stretch not trained on.
 
     That is the test part of a split in time and, of a generated series, its future. The runs are as
-    long as the forecast, but at most half of the stretch, and 10,000 steps. Returns a namespace:
-    `steps` (0 if there is no stretch), `places`, `apart` (how many runs fit in without overlap),
-    and `errors`, from each rule's name to its RMSE at each step ahead (steps,).
+    long as the forecast, but at most half as long as the stretch and at most 10,000 steps. Returns
+    a namespace: `steps` (0 if there is no stretch), `places`, `apart` (how many runs fit in without
+    overlap), and `errors`, from each rule's name to its RMSE at each step ahead (steps,).
     """
     data, T = run.data, run.args.seq_length
     known = (np.append(data.series, data.future) - data.mean) / data.scale
@@ -407,9 +407,9 @@ def check_forecast(run):
 
 
 def best_and_ties(predictions, actual):
-    """Returns the names of the most accurate rule and of all those too close to it to call.
+    """Returns the names of the most accurate rule and of those too close to it to call.
 
-    A tie is within two standard errors of the mean difference of squares, assuming independence.
+    In a tie, mean squares differ by at most two standard errors (errors taken as independent).
     """
     squares = np.stack([(values - actual) ** 2 for values in predictions.values()])  # (rules, test)
     worse = squares - squares[squares.mean(axis=1).argmin()]
@@ -445,7 +445,7 @@ def verdict(run):
         if max(least - low, high - most) > (most - least) / 2:
             lines += [f"It leaves the range seen, {least:.6g} to {most:.6g}. Try windows as long "
                       "as the season" + " or --no-subtract-last" * args.subtract_last]
-    table = [f"{'test error (RMSE)':22}" + "".join(f"{title:>24}" for title in columns)]
+    table = [f"{'test error (RMSE)':22}" + "".join(f" {title:>23}" for title in columns)]
     table += [f"{name:22}" + "".join(f"{errors[name]:#24.6g}" for errors in columns.values())
               for name in run.rules]
     return "\n".join(table + lines)
@@ -465,9 +465,9 @@ def mackey_glass(length):
 
 
 def load_series(args):
-    """Returns a namespace: `name`, `series` (n,), its `future` if generated, `mean`, `scale`.
+    """Returns a namespace: `name`, `series` (n,), `future` (empty if unknown), `mean`, `scale`.
 
-    The article's sine is not scaled. For others, mean and scale come from the first 80 %; the scale
+    The sine is scaled only with --subtract-last. Mean and scale come from the first 80 %; the scale
     is the standard deviation or, with --subtract-last, the RMS of the changes.
     """
     ahead = 2 * args.forecast if args.data is None else 0
@@ -505,7 +505,7 @@ def number(cell):
 def read_series(path, column=None):
     """Reads one column of a text file: returns the series, float64 (n,), and what it is called.
 
-    Columns are separated by the one of tab, semicolon and comma that the first line has most of;
+    Columns are separated by whichever of tab, semicolon and comma is commonest in the first line;
     `column` is a name or a number from 1. Every cell must be a finite number; the first may be a
     name. Raises OSError, or ValueError or csv.Error with what is wrong.
     """
@@ -523,7 +523,7 @@ def read_series(path, column=None):
         raise ValueError("choose a column by --column, with a name or a number that fits just one; "
                          "only tabs, semicolons and commas, even decimal ones, separate columns, "
                          f"and the first line is taken for names: {', '.join(names)[:200]}")
-    k, *_ = by_name + by_number
+    [k] = by_name + by_number
     named = k in by_name or (names[k] != "" and number(names[k]) is None)
     cells = [row[k] if len(row) == len(names) else "" for row in rows[named:]]
     values = np.array([number(cell) for cell in cells], dtype=float)  # None becomes nan
@@ -557,7 +557,7 @@ def draw_and_save(run):
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:  # until all files are whole
         for path, plot in plots.items():
             figures[path] = figure = new_figure(figsize=(11, 7.5))
-            figure.subplots_adjust(0.07, 0.07, 0.98, 0.92, 0.12, 0.45)
+            figure.subplots_adjust(0.08, 0.07, 0.98, 0.92, 0.12, 0.45)
             plot(figure, run)
             for label in figure.findobj(text.Text):
                 part = label.get_text().split(" | ")[0 if args.lang == "zh" and fonts else -1]
@@ -606,7 +606,7 @@ def read_options(argv):
         add(name, type=type(default), default=default, help=f"{meaning} [{default}]")
     add("--split", choices=("random", "time"), help="where to test [random; for FILE: time]")
     add("--subtract-last", action=argparse.BooleanOptionalAction,
-        help="predict the change from the last value, a typical one as 1 [no; for FILE: yes]")
+        help="predict changes from the last value, in units of a typical one [no; for FILE: yes]")
     add("--schedule", choices=("constant", "one-cycle"), default="constant",
         help="the learning rate stays, or rises to --lr and then falls to almost 0 [constant]")
     add("--device", default="auto", help="cpu, cuda, cuda:N, or auto: CUDA if there is one [auto]")

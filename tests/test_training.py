@@ -90,7 +90,7 @@ def test_the_equations_by_hand_compute_what_nn_lstm_computes(inputs, width, laye
 
 def test_the_comparison_by_hand_finds_a_difference_and_names_another_layer(capsys, monkeypatch):
     x = torch.randn(4, 5, 1)
-    assert lstm_sine.compare_by_hand(nn.LSTM(1, 3, batch_first=True), x) is True
+    assert lstm_sine.compare_by_hand(nn.LSTM(1, 3, 2, batch_first=True, dropout=0.5), x) is True
     assert float(capsys.readouterr().out.split()[-1]) < 1e-6
     monkeypatch.setattr(lstm_sine, "lstm_by_hand", lambda lstm, x: {"h": lstm(x)[0] + 0.25})
     lstm_sine.compare_by_hand(nn.LSTM(1, 3, batch_first=True), x)
