@@ -67,12 +67,12 @@ WRONG = {
     "--epochs 0": "--epochs does not take the number 0", "--forecast -1": "--forecast does not",
     "--hidden-size 9999999999": "--hidden-size does not", "--length 11": "11 points are too few",
     "--device gpu": "--device gpu does not work here", "--device meta:0x": "--device meta:0x does",
-    "--output a.doc": "is no .png, ", f"--output {300 * 'x'}.png": "is no .png, ",
+    "--output a.doc": "is no .png", f"--output {300 * 'x'}.png": "is no .png", "--split x": "invalid",
     "--output folder.png": "file that can be written", "--output locked/a.png": "can be written",
     "--data constant.csv": "the first 80 % are constant", "--column level": "give it with --data",
     "--data level.csv --output level.png --column 3": "fits just one", "--data=": "cannot be read",
-    "--data a_forecast.csv --output a.png": "would write over a_forecast.csv",
-    "--data b.png --output locked/../b.png": "would write over b.png",
+    "--data a_forecast.csv --output a.png": "write over a_forecast.csv", "--lang x": "invalid",
+    "--data b.png --output locked/../b.png": "write over b.png", "--schedule x": "invalid choice",
     "--data b.png --series sine": "not allowed", "--speed 9": r": --speed 9 \(--help lists the op"}
 
 
@@ -133,7 +133,7 @@ def test_where_figures_can_be_shown_all_are_shown_at_once(tmp_path, undrawn, mon
     lstm_sine.main(QUICK.split())
     assert shown == [] and plt.get_fignums() == []  # agg has no windows
     monkeypatch.setattr(plt, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
-    lstm_sine.main([*QUICK.split(), "--memory"])
+    lstm_sine.main([*QUICK.split(), "--memory", "--output", "a.PDF"])
     run_main(tmp_path, QUICK)  # with --no-show
     assert shown == [2] and (tmp_path / "lstm_sine.png").is_file()
     plt.close("all")
