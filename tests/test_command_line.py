@@ -67,7 +67,7 @@ WRONG = {
     "--epochs 0": "--epochs does not take the number 0", "--forecast -1": "--forecast does not",
     "--hidden-size 9999999999": "--hidden-size does not", "--length 11": "11 points are too few",
     "--device gpu": "--device gpu does not work here", "--device meta:0x": "--device meta:0x does",
-    "--output a.doc": "is no .png", f"--output {300 * 'x'}.png": "is no .png", "--split x": "invalid",
+    "--output a.doc": "is no .png", f"--output {300 * 'x'}.png": "no .png", "--split x": "invalid",
     "--output folder.png": "file that can be written", "--output locked/a.png": "can be written",
     "--data constant.csv": "the first 80 % are constant", "--column level": "give it with --data",
     "--data level.csv --output level.png --column 3": "fits just one", "--data=": "cannot be read",
