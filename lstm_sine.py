@@ -48,7 +48,7 @@ def lstm_by_hand(lstm, x):
         h = c = x.new_zeros(len(x), lstm.hidden_size)  # (B, H)
         history = {letter: [] for letter in "ifgoch"}
         for t in range(x.shape[1]):
-            x_t = x[:, t]  # (B, input_size)
+            x_t = x[:, t]  # (B, width of x)
             # 四个输入: linear combinations of x_t and the previous h, not of c; only weights differ
             i = torch.sigmoid(x_t @ W_ii.T + h @ W_hi.T + b_i)  # 输入门 input gate: how much enters
             f = torch.sigmoid(x_t @ W_if.T + h @ W_hf.T + b_f)  # 遗忘门 forget gate: how much stays

@@ -91,6 +91,7 @@ def test_an_lstm_has_four_times_the_parameters_and_products_of_a_plain_rnn():
     """二.4: 「LSTM具有四倍的参数量」, 三.2: 「需要更多的计算资源」: a product for each weight"""
     lstm, rnn = ([p.numel() for p in layer(1, 50).parameters()] for layer in (nn.LSTM, nn.RNN))
     assert sum(lstm) == 10_600 and sum(rnn) == 2_650
+    assert sum(lstm[:2]) == 4 * sum(rnn[:2])  # without the biases
 
 
 def reach(kind, length, recurrent=1):
@@ -140,8 +141,7 @@ def test_where_the_rule_is_not_linear_the_lstm_is_more_accurate(tmp_path, undraw
 def test_sequence_length_width_and_layers_can_be_changed(tmp_path, undrawn):
     """五: 「可以通过修改参数如seq_length、hidden_size、num_layers等来调整模型」"""
     run, _ = run_main(tmp_path, "--seq-length 25 --hidden-size 5 --num-layers 2 --epochs 1")
-    lstm = run.model.lstm
-    assert (run.windows.shape[1], lstm.hidden_size, lstm.num_layers) == (25, 5, 2)
+    assert run.model.lstm(run.x_tensor)[1][0].shape == (2, 975, 5)  # h: layers, 1000 - 25, width
 
 
 def test_the_articles_network_is_no_highway_and_less_accurate_than_traditional_methods(article):

@@ -67,21 +67,21 @@ WRONG = {
     "--epochs 0": "--epochs does not take the number 0", "--forecast -1": "--forecast does not",
     "--hidden-size 9999999999": "--hidden-size does not", "--length 11": "11 points are too few",
     "--device gpu": "--device gpu does not work here", "--device meta:0x": "--device meta:0x does",
-    "--output a.doc": "is no .png", f"--output {300 * 'x'}.png": "no .png", "--split x": "invalid",
-    "--output folder.png": "file that can be written", "--output locked/a.png": "can be written",
+    "--output a.doc": "is no .png, ", f"--output {300 * 'x'}.png": "is no .png",
+    "--output dir.png": "file that can be written", "--output dir.png/a.png": "can be written",
+    "--output no/a.png": "can be written", "--data=": "cannot be read", "--lang x": "invalid",
     "--data constant.csv": "the first 80 % are constant", "--column level": "give it with --data",
-    "--data level.csv --output level.png --column 3": "fits just one", "--data=": "cannot be read",
-    "--data a_forecast.csv --output a.png": "write over a_forecast.csv", "--lang x": "invalid",
-    "--data b.png --output locked/../b.png": "write over b.png", "--schedule x": "invalid choice",
+    "--data level.csv --output level.png --column 3": "fits just one", "--schedule x": "invalid",
+    "--data a_forecast.csv --output a.png": "would write over a_forecast.csv",
+    "--data b.png --output dir.png/../b.png": "would write over b.png", "--split x": "invalid",
     "--data b.png --series sine": "not allowed", "--speed 9": r": --speed 9 \(--help lists the op"}
 
 
 @pytest.mark.parametrize("options", WRONG, ids=lambda options: options[:40])
 def test_impossible_options_are_refused_before_writing(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "access", lambda path, mode: path.is_dir() and path.name != "locked")
-    for name in ("folder.png", "locked"):
-        (tmp_path / name).mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path.is_dir() and path.name != "dir.png")
+    (tmp_path / "dir.png").mkdir()
     (tmp_path / "constant.csv").write_text("0.1\n" * 80 + "1\n2\n" * 10)
     for name in ("a_forecast.csv", "b.png", "level.csv"):
         (tmp_path / name).write_text("1,5\n2,6\n" * 50)

@@ -103,8 +103,7 @@ def test_predictions_and_forecast_are_in_the_units_of_the_data(option, folder, u
 @pytest.mark.parametrize("options, first", [("--split time", 82), ("--split random", 100)])
 def test_the_check_of_a_forecast_is_that_of_plain_loops(options, first, folder, undrawn):
     run, _ = run_main(folder, f"{options} --length 100 --forecast 12 --epochs 1 --hidden-size 3")
-    series = generate_sequence(100, future=24)
-    scaled = (series - run.data.mean) / run.data.scale
+    scaled = (generate_sequence(100, future=24) - run.data.mean) / run.data.scale
     places, check = range(first, 124 - 12 + 1), run.check
     assert (check.steps, check.places, check.apart) == (12, len(places), (124 - first) // 12)
     for name, rule in run.rules.items():
