@@ -22,7 +22,7 @@ GOOD = {
     "by number": ("1,1.5\nx,-2\nx,30\n", "2", "column 2 (no name in the first line)"),
     "quotes": ('"a, b","level"\n"x, y","1.5"\n"u, v",-2\nw,30\n', "level", "column level"),
     "by a Chinese name": ("时间,水位,other\n1,1.5,0\n2,-2,0\n3,30,0\n", "水位", "column 水位"),
-    "years as names": ("a;b,1990,91\n1,1.5,\n2,-2,\n3,30,\n", "1990", "column 1990"),
+    "numbers as names": ("a;b,0,1990\n1,1.5,\n2,-2,\n3,30,\n", "0", "column 0"),
     "semicolons": ("day;level\n1;1.5\n2;-2\n3;30\n", "level", "column level"),
     "tabs, with commas in the text": ("day\tlevel\n1,2\t1.5\n2\t-2\n3\t30\n", "2", "column level"),
 }
