@@ -1,660 +1,950 @@
-"""An LSTM learns a sine series: the article's experiment, and what its numbers are worth.
+"""An LSTM learns a sine, step by step as in the article 长短期记忆（LSTM）网络模型.
 
-    python lstm_sine.py           trains as the article does, prints the losses, draws lstm_sine.png
-    python lstm_sine.py --help    a forecast, a look at the memory, a series of your own, and more
+    python lstm_sine.py                                the article's experiment
+    python lstm_sine.py --by-hand                      the same, by the six equations
+    python lstm_sine.py --memory                       what its cell remembers
+    python lstm_sine.py --data FILE.csv --forecast 24  a series of your own
 
-Read it beside the article 长短期记忆（LSTM）网络模型. Part 1 is the article, under its headings: an
-LSTM by hand, then data, model, training and evaluation. It ends with `main`, which takes the
-article's steps in turn; if you only want to understand LSTMs, stop there. Part 2 draws the
-pictures, and part 3 is everything else.
+In the article's figure, the predictions lie on top of the actual values. How good is
+that? The first command repeats the experiment, and adds three simpler predictors:
+
+    one step ahead                    RMSE   / persistence
+    LSTM                        0.00103117   1.8 ± 0.3
+    persistence                0.000583801   1
+    one window ago              0.00584364   10.010 ± 0.002
+    linear autoregression      1.51604e-15   2.6e-12 ± 4e-13
+
+Persistence just repeats the last value, and beats this LSTM; the README says why. To
+understand LSTMs, read part 1, the article from its equations to its figure, and stop.
 """
-import time
-from types import SimpleNamespace
 
-import numpy as np
-import torch
-from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import (BatchSampler, DataLoader, RandomSampler, Subset, TensorDataset,
-                              random_split)
-
-# Only parts 2 and 3 need these.
 import argparse
-import copy
 import csv
-import os
+import re
 import sys
 import tempfile
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
-from matplotlib import font_manager, pyplot as plt, text
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib import font_manager
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader, Subset, TensorDataset, random_split
+
+# Part 1: the article ==================================================================
 
 
-# =================================== Part 1: the article ======================================
-# %% 二、模型原理 | section 2, how it works: an LSTM by hand
+# 二、模型原理 | the model: an LSTM by hand, one equation per line
 def lstm_by_hand(lstm, x):
-    """Runs an `nn.LSTM` with its own weights, but by the equations of section 2, one on each line.
+    """Computes an `nn.LSTM`, with its own weights, by the equations of section 2.
 
-    `x`: (B, T, input_size), a batch of B windows of T time steps. Returns what the last layer
-    computes: a dict from each letter of "ifgoch" to a tensor (B, T, H), with H the hidden size.
-    Letters as on PyTorch's nn.LSTM page: W_if leads from the input to f, W_hf from h to f.
-    Sources: Hochreiter & Schmidhuber 1997, and Gers et al. 2000 for the forget gate.
+    `x` is (B, T, width): B windows of T time steps. PyTorch stacks the weights of i, f,
+    g and o of a layer. W_if takes x to f, and W_hf takes h to f, as on its page of
+    nn.LSTM. Returns i, f, g, o, c and h of the last layer, (6, B, T, H).
     """
-    for w_ih, w_hh, bias_ih, bias_hh in lstm.all_weights:  # PyTorch's list, one entry a layer
-        # Each of the four stacks its parts for i, f, g and o.
-        W_ii, W_if, W_ig, W_io = w_ih.chunk(4)  # each (H, width of x)
-        W_hi, W_hf, W_hg, W_ho = w_hh.chunk(4)  # each (H, H)
-        b_i, b_f, b_g, b_o = (bias_ih + bias_hh).chunk(4)  # (H,)
-        h = c = x.new_zeros(len(x), lstm.hidden_size)  # (B, H)
-        history = {letter: [] for letter in "ifgoch"}
+    for weight_ih, weight_hh, bias_ih, bias_hh in lstm.all_weights:  # layer by layer
+        # 四个输入: the same x and h go in four times, and only the weights differ.
+        W_ii, W_if, W_ig, W_io = weight_ih.chunk(4)  # each (H, width)
+        W_hi, W_hf, W_hg, W_ho = weight_hh.chunk(4)  # each (H, H)
+        b_ii, b_if, b_ig, b_io = bias_ih.chunk(4)  # each (H,)
+        b_hi, b_hf, b_hg, b_ho = bias_hh.chunk(4)  # each (H,)
+        h = x.new_zeros(len(x), lstm.hidden_size)  # (B, H)
+        c = x.new_zeros(len(x), lstm.hidden_size)  # (B, H)
+        history = []
         for t in range(x.shape[1]):
-            x_t = x[:, t]  # (B, width of x)
-            # 四个输入: linear combinations of x_t and the previous h, not of c; only weights differ
-            i = torch.sigmoid(x_t @ W_ii.T + h @ W_hi.T + b_i)  # 输入门 input gate: how much enters
-            f = torch.sigmoid(x_t @ W_if.T + h @ W_hf.T + b_f)  # 遗忘门 forget gate: how much stays
-            g = torch.tanh(x_t @ W_ig.T + h @ W_hg.T + b_g)     # 候选值 candidate: what may enter
-            o = torch.sigmoid(x_t @ W_io.T + h @ W_ho.T + b_o)  # 输出门 output gate: how much shows
-            c = f * c + i * g  # 记忆细胞 cell state: along it, a gradient is only multiplied by f
-            h = o * torch.tanh(c)  # 隐藏状态 hidden state
-            for letter, value in zip("ifgoch", (i, f, g, o, c, h)):
-                history[letter].append(value)
-        history = {letter: torch.stack(values, dim=1) for letter, values in history.items()}
-        x = history["h"]  # what the next layer reads
+            x_t = x[:, t]  # (B, width)
+            # 输入门 input gate：写入多少，1 = 全部写入，0 = 不写入
+            i = torch.sigmoid(x_t @ W_ii.T + b_ii + h @ W_hi.T + b_hi)
+            # 遗忘门 forget gate：保留多少，1 = 全留，0 = 全忘
+            f = torch.sigmoid(x_t @ W_if.T + b_if + h @ W_hf.T + b_hf)
+            # 候选值 candidate：可以写入的新内容
+            g = torch.tanh(x_t @ W_ig.T + b_ig + h @ W_hg.T + b_hg)
+            # 输出门 output gate：输出多少，1 = 全部输出，0 = 不输出
+            o = torch.sigmoid(x_t @ W_io.T + b_io + h @ W_ho.T + b_ho)
+            # 记忆细胞状态 cell state：旧内容按比例 f 保留，候选值按比例 i 写入
+            c = f * c + i * g
+            # 隐藏状态 hidden state：这一步的输出，下一步再与新的 x 一起输入
+            h = o * torch.tanh(c)
+            history.append(torch.stack([i, f, g, o, c, h]))  # (6, B, H)
+        history = torch.stack(history, dim=2)  # (6, B, T, H)
+        x = history[-1]  # (B, T, H), the h that the next layer reads
     return history
 
 
-# %% 五、Python实现示例：数据生成 | section 5, data: a series, its windows, their split
-def generate_sequence(length, freq=0.1, future=0):
-    """Returns `length` (at least 2) points of a sine over `freq` cycles, then `future` more."""
-    return np.sin(2 * np.pi * freq / (length - 1) * np.arange(length + future))
+# 五、Python实现示例 | the example: its settings
+@dataclass
+class Settings:
+    seq_length: int = 10  # points in a window
+    hidden_size: int = 50  # hidden units in an LSTM layer
+    num_layers: int = 1  # LSTM layers; each reads the h of the one before
+    epochs: int = 50  # passes over the training windows
+    batch_size: int = 32  # windows in a batch
+    lr: float = 0.001  # learning rate of Adam
+    seed: int = 42  # seed of all random numbers
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    # The last two are not in the article.
+    split: str = "random"  # or "time": train on the first 80%, test on the last 20%
+    one_cycle: bool = False  # the learning rate rises to lr, then falls to almost 0
+
+
+# 数据生成 | the data: a series, its windows, and their split
+def generate_sequence(length, freq=0.1):
+    """Returns `freq` cycles of a sine in `length` points."""
+    x = np.linspace(0, 2 * np.pi * freq, length)
+    return np.sin(x)
 
 
 def create_sequences(data, seq_length):
-    """Cuts a series (n,) into windows of `seq_length` points, each with the next point as target.
+    """Cuts a series of n points into windows, each with the next point as its target.
 
-    Returns copies: (n - seq_length, seq_length), (n - seq_length,). ValueError if no window fits.
+    data     0 1 2 3 4        With seq_length = T, window k is data[k : k + T], and
+    window   0 1 2|3          its target is data[k + T]. Returns the windows
+    window     1 2 3|4        (n - T, T) and the targets (n - T,).
     """
-    windows = np.lib.stride_tricks.sliding_window_view(data[:-1], seq_length)
-    return np.array(windows), np.array(data[seq_length:])
-
-
-def split_windows(dataset, in_time=False):
-    """Splits 80 : 20 into training and test windows, at random or, if `in_time`, in order."""
-    train_size = int(0.8 * len(dataset))
-    if not in_time:
-        return random_split(dataset, [train_size, len(dataset) - train_size])
-    return Subset(dataset, range(train_size)), Subset(dataset, range(train_size, len(dataset)))
+    data = np.asarray(data)
+    xs, ys = [], []
+    for start in range(len(data) - seq_length):
+        xs.append(data[start : start + seq_length])
+        ys.append(data[start + seq_length])
+    return np.array(xs), np.array(ys)
 
 
 def to_tensor(values):
-    """Returns float32 with a last axis of size 1: (n,) to (n, 1), (n, T) to (n, T, 1)."""
+    """Returns float32 with a last axis of size 1: (n, T) becomes (n, T, 1)."""
     return torch.FloatTensor(values).unsqueeze(-1)
 
 
-# %% 五、Python实现示例：模型定义 | section 5, model: an LSTM layer and a linear head
+def split_windows(dataset, split="random"):
+    """Returns 80% of the windows for training, and the rest for testing."""
+    train_size = int(0.8 * len(dataset))
+    if split == "random":
+        return random_split(dataset, [train_size, len(dataset) - train_size])
+    windows = range(len(dataset))
+    return Subset(dataset, windows[:train_size]), Subset(dataset, windows[train_size:])
+
+
+# 模型定义 | the network: an LSTM layer and a linear layer
 class LSTMModel(nn.Module):
-    """Predicts the next value: an `nn.LSTM`, started at zero, and a linear head on its last h."""
+    """Predicts the next value from a window; h and c start at zero in each window."""
 
     def __init__(self, input_size=1, hidden_size=50, num_layers=1, output_size=1):
         super().__init__()
         self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
         self.fc = nn.Linear(hidden_size, output_size)
 
-    def forward(self, x):           # (B, T, input_size)
-        out, _ = self.lstm(x)       # (B, T, hidden_size)
-        return self.fc(out[:, -1])  # (B, output_size)
+    def forward(self, x):  # (B, T, input_size)
+        out, _ = self.lstm(x)  # (B, T, hidden_size), h at each time step
+        return self.fc(out[:, -1])  # (B, output_size), from the last h only
 
 
-class SubtractLast(LSTMModel):
-    """Reads and predicts differences from the last value (as NLinear, Zeng et al. 2023)."""
+class LSTMByHand(LSTMModel):
+    """The same network with the same weights, computed by the six equations."""
 
-    def forward(self, x):  # (B, T, 1)
-        last = x[:, -1:]   # (B, 1, 1)
-        return super().forward(x - last) + last[:, 0]  # (B, 1)
+    def forward(self, x):  # (B, T, input_size)
+        h = lstm_by_hand(self.lstm, x)[-1]  # (B, T, hidden_size)
+        return self.fc(h[:, -1])  # (B, output_size)
 
 
-# %% 五、Python实现示例：训练过程 | section 5, training: mean squared error and Adam
-def train_model(model, train_loader, criterion, optimizer, epochs=100, scheduler=None):
-    """Trains `model` in place; prints the mean loss of every tenth epoch and the last; returns all.
+# 训练过程 | training
+def with_progress(batches, title):
+    """Yields the batches; on a terminal, a line shows how many are done."""
+    for number, batch in enumerate(batches, start=1):
+        yield batch
+        if sys.stderr.isatty():
+            print(f"{title}: {number / len(batches):4.0%}", end="\r", file=sys.stderr)
 
-    `train_loader` yields inputs (B, T, input_size) and targets (B, output_size); a `scheduler`
-    steps after each batch. Raises FloatingPointError if a loss is not finite.
+
+def train_model(
+    model, train_loader, criterion, optimizer, epochs=100, scheduler=None, test_data=()
+):
+    """Trains `model` in place; a `scheduler` steps after each batch.
+
+    Returns two losses for each epoch: the mean over the training batches, and that on
+    `test_data`, a list of batches. Raises FloatingPointError if one is not finite.
     """
     device = next(model.parameters()).device
-    started = time.monotonic()
     losses = []
-    model.train()
-    for epoch in range(epochs):
-        total_loss = 0.0
-        for k, (inputs, targets) in enumerate(train_loader, start=1):
+    test_losses = []
+    for epoch in range(1, epochs + 1):
+        model.train()
+        total_loss = 0
+        for inputs, targets in with_progress(train_loader, f"Epoch {epoch}"):
+            inputs, targets = inputs.to(device), targets.to(device)  # (B, T, 1), (B, 1)
             optimizer.zero_grad()
-            loss = criterion(model(inputs.to(device)), targets.to(device))
+            outputs = model(inputs)  # (B, 1)
+            loss = criterion(outputs, targets)
             loss.backward()
             optimizer.step()
             if scheduler:
                 scheduler.step()
-            # Summed on the device, so that the CPU need not wait; in double, as in the article.
-            total_loss += loss.detach().double()
-            show_progress(started, (epoch + k / len(train_loader)) / epochs)
-        losses.append(float(total_loss) / len(train_loader))
+            total_loss += loss.item()
+        losses.append(total_loss / len(train_loader))
         if not np.isfinite(losses[-1]):
-            raise FloatingPointError(f"the loss of epoch {epoch + 1} is {losses[-1]}; lower --lr")
-        if (epoch + 1) % 10 == 0 or epoch + 1 == epochs:
-            print(f"Epoch [{epoch + 1}/{epochs}], Loss: {losses[-1]:.6e}", flush=True)
-    return losses
+            raise FloatingPointError("the loss is not finite: lower the learning rate")
+        if test_data:
+            test_losses.append(loss_of(criterion, *evaluate_model(model, test_data)))
+        if epoch % 10 == 0 or epoch == epochs:
+            print(f"Epoch [{epoch}/{epochs}], Loss: {losses[-1]:.6e}", flush=True)
+    return losses, test_losses
 
 
-# %% 五、Python实现示例：评估 | section 5, evaluation: one step ahead, then a free run
+# 评估 | evaluation, one step ahead
 def evaluate_model(model, test_loader):
-    """Returns predictions and actual values in the loader's order, both (n, output_size)."""
+    """Returns predictions and actual values in the loader's order, both (n, 1)."""
     device = next(model.parameters()).device
     predictions, actuals = [], []
     model.eval()
     with torch.no_grad():
         for inputs, targets in test_loader:
             predictions.append(model(inputs.to(device)).cpu())
-            actuals.append(targets)
+            actuals.append(targets.cpu())
     return torch.cat(predictions).numpy(), torch.cat(actuals).numpy()
 
 
-def make_rules(model, train_windows, train_targets):
-    """Returns the network and three baselines as rules, from windows (n, T) to next values (n,).
-
-    Linear autoregression is a weighted sum of a window's values and a constant, fitted by least
-    squares. On a sine it is exact if T > 1, since sin(a + w) = 2 cos(w) sin(a) - sin(a - w).
-    """
-    def predict_next(windows):
-        batches = to_tensor(windows).split(1024)  # (1024, T, 1)
-        # evaluate_model asks for targets; none are needed here, so anything will do.
-        predictions, _ = evaluate_model(model, [(batch, batch[:, -1]) for batch in batches])
-        return predictions[:, 0].astype(np.float64)
-
-    def with_constant(windows):  # (n, T) to (n, T + 1)
-        return np.column_stack([windows, np.ones(len(windows))])
-
-    weights, *_ = np.linalg.lstsq(with_constant(train_windows), train_targets, rcond=None)
-    return {type(model.lstm).__name__: predict_next,  # "LSTM", or "GRU" if you put one there
-            "persistence": lambda windows: windows[:, -1],
-            "repeated window": lambda windows: windows[:, 0],  # exact if the period is T
-            "linear autoregression": lambda windows: with_constant(windows) @ weights}
+def loss_of(criterion, predictions, actuals):
+    """Returns the loss of given predictions."""
+    return criterion(torch.FloatTensor(predictions), torch.FloatTensor(actuals)).item()
 
 
-def rmse(predictions, actuals, axis=None):
-    """Returns the root mean squared error."""
-    return np.sqrt(np.mean((predictions - actuals) ** 2, axis=axis))
+# 可视化 | the article's figure
+def plot_results(ax, actuals, predictions, network="LSTM"):
+    """Draws the test windows in the order of the split."""
+    ax.plot(actuals, label="Actual Values")
+    ax.plot(predictions, "--", label="Predicted Values")
+    ax.set(title=f"{network} prediction results", xlabel="sample", ylabel="value")
+    ax.legend()
 
 
-def free_run(rule, windows, horizon):
-    """Predicts `horizon` values after each window, feeding each back: (n, T) to (n, horizon)."""
-    started = time.monotonic()
-    future = np.empty((len(windows), horizon))
-    for step in range(horizon):
-        future[:, step] = rule(windows)
-        windows = np.column_stack([windows[:, 1:], future[:, step]])
-        show_progress(started, (step + 1) / horizon)
-    return future
+# 全过程 | the whole experiment, in the listing's order, so with its random numbers
+@dataclass
+class Result:
+    """What an experiment leaves; values are in the units of `data`, scaled or not."""
+
+    x: np.ndarray  # (n - T, T), all windows
+    y: np.ndarray  # (n - T,), their targets
+    train: np.ndarray  # (train,), indices of the training windows
+    test: np.ndarray  # (test,), indices of the test windows
+    model: nn.Module  # trained
+    losses: list  # of each epoch, on the training windows
+    test_losses: list  # after each epoch, on the test windows
+    persistence_loss: float  # of repeating the last value, on the training windows
+    predictions: np.ndarray  # (test,), the network's
+    actuals: np.ndarray  # (test,), the true values
 
 
-# %% 五、Python实现示例：全过程 | section 5, the whole: the article's steps, one after the other
-def main(argv=None):
-    """Takes the article's steps; `argv` is a list of options, or None for the command line's.
+def run_experiment(data, settings, model_class=LSTMModel):
+    """Trains and tests a network on a series of n numbers; returns a `Result`."""
+    torch.manual_seed(settings.seed)
+    x, y = create_sequences(np.asarray(data, dtype=float), settings.seq_length)
+    dataset = TensorDataset(to_tensor(x), to_tensor(y))
+    train_dataset, test_dataset = split_windows(dataset, settings.split)
+    train_loader = DataLoader(train_dataset, settings.batch_size, shuffle=True)
+    test_loader = DataLoader(test_dataset, settings.batch_size, shuffle=False)
+    train = np.array(train_dataset.indices)
+    test = np.array(test_dataset.indices)
 
-    Returns a namespace. In the units of the data: data.series (n,), `predictions` (rule name to
-    (test,)), `actual` (test,), `errors` (rule name to RMSE), `forecast` (horizon,), `check` (see
-    `check_forecast`). Scaled: `windows` (n - T, T), what `rules` read and return, `losses`
-    (epochs,). Also: `args`, `model`, `train`, `test` (indices of windows), `figures` (by path).
-    """
-    args = read_options(argv)  # in part 3, as are load_series and describe
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
-    torch.backends.cudnn.allow_tf32 = False  # else cuDNN may round what it multiplies to 11 bits
-
-    # 数据: by default the article's sine, which is not scaled.
-    data = load_series(args)
-    scaled = (data.series - data.mean) / data.scale  # (n,)
-    windows, targets = create_sequences(scaled, args.seq_length)  # (n - T, T), (n - T,)
-    x_tensor, y_tensor = to_tensor(windows), to_tensor(targets)   # (n - T, T, 1), (n - T, 1)
-    parts = split_windows(TensorDataset(x_tensor, y_tensor), args.split == "time")
-    train, test = (np.array(part.indices) for part in parts)      # indices of windows
-    batches = BatchSampler(RandomSampler(parts[0]), args.batch_size, drop_last=False)  # shuffled
-    train_loader = DataLoader(parts[0], sampler=batches, batch_size=None)  # a batch in one go
-
-    # 模型
-    model_class = SubtractLast if args.subtract_last else LSTMModel
-    model = model_class(1, args.hidden_size, args.num_layers, 1).to(args.device)
+    model = model_class(1, settings.hidden_size, settings.num_layers, 1)
+    model.to(settings.device)
     criterion = nn.MSELoss()
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
-    steps = args.epochs * len(train_loader)
-    scheduler = OneCycleLR(optimizer, args.lr, steps) if args.schedule == "one-cycle" else None
-    print(describe(args, data, train, test, model))
-    is_plain = compare_by_hand(model.lstm, x_tensor[:32].to(args.device))  # in part 2
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
+    scheduler = None
+    if settings.one_cycle:
+        updates = settings.epochs * len(train_loader)
+        scheduler = OneCycleLR(optimizer, settings.lr, updates)
 
-    # 训练
-    losses = train_model(model, train_loader, criterion, optimizer, args.epochs, scheduler)
-    persistence_loss = criterion(x_tensor[train, -1], y_tensor[train]).item()
-
-    # 评估: every rule predicts the test windows (the LSTM by evaluate_model); then a free run.
-    rules = make_rules(model, windows[train], targets[train])
-    predictions = {name: rule(windows[test]) * data.scale + data.mean
-                   for name, rule in rules.items()}
-    actual = data.series[test + args.seq_length]  # window k's target is point k + T
-    errors = {name: rmse(values, actual) for name, values in predictions.items()}
-    network = next(iter(rules))  # the name of the first rule
-    last_window = scaled[None, -args.seq_length:]  # (1, T)
-    forecast = free_run(rules[network], last_window, args.forecast)[0] * data.scale + data.mean
-    run = SimpleNamespace(**locals())  # all the names above
-    run.check = check_forecast(run)
-    print(verdict(run))
-
-    # 可视化
-    run.figures = draw_and_save(run)
-    return run
-
-
-# =================================== Part 2: the pictures =====================================
-# %% 可视化 | figures: labels are "中文 | English", and `draw_and_save` keeps one of the two
-ZH = {"persistence": "重复上一个值", "repeated window": "重复上一个窗口",
-      "linear autoregression": "线性自回归"}
+    # A list of batches, since a DataLoader draws a random number at each start.
+    inputs, targets = dataset[test]
+    test_data = list(zip(inputs.split(1024), targets.split(1024)))
+    losses, test_losses = train_model(
+        model, train_loader, criterion, optimizer, settings.epochs, scheduler, test_data
+    )
+    predictions, actuals = evaluate_model(model, test_loader)
+    return Result(
+        x=x,
+        y=y,
+        train=train,
+        test=test,
+        model=model,
+        losses=losses,
+        test_losses=test_losses,
+        persistence_loss=loss_of(criterion, x[train, -1], y[train]),
+        predictions=predictions[:, 0].astype(float),
+        actuals=actuals[:, 0].astype(float),
+    )
 
 
-def finish(panel, title, **properties):
-    """Adds a title and beside it a legend that hides nothing."""
-    panel.set(**properties)
-    panel.set_title(title, loc="left", fontsize="medium")
-    panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=6, fontsize="small", frameon=False)
+# Part 2: what the result is worth =====================================================
 
 
-def plot_predictions(figure, run):
-    """Draws predictions, losses, the forecast and the errors."""
-    series, steps, network = run.data.series, run.test + run.args.seq_length, run.network
-    article, loss, in_time, error = figure.subplot_mosaic("aaaa.lll;tttttttt;eeeeeeee").values()
-    figure.suptitle(run.data.name, parse_math=False)
-
-    article.plot(run.actual, ".-", ms=3, label="Actual Values")
-    article.plot(run.predictions[network], ".--", ms=3, label="Predicted Values")
-    shuffled = "样本（随机划分打乱了顺序） | sample (the random split has shuffled the order)"
-    finish(article, f"{network}预测结果 | {network} prediction results", ylabel="值 | value",
-           xlabel=shuffled if run.args.split == "random" else "样本 | sample")
-
-    loss.semilogy(np.arange(1, len(run.losses) + 1), run.losses, "C1.-", ms=4, label=network)
-    loss.axhline(run.persistence_loss, color="C2", ls="--", label="重复上一个值 | persistence")
-    finish(loss, "训练窗口上的损失 | loss, training windows", xlabel="训练轮次 | epoch")
-
-    shown = np.arange(max(0, steps.min() - len(steps), len(series) - 2000), len(series))
-    in_time.plot(shown, series[shown], "lightgray", lw=4, label="序列 | series")
-    in_time.plot(steps, run.actual, "C0.", ms=5, label="测试部分 | test part")
-    in_time.plot(steps, run.predictions[network], "C1.", ms=3, label="单步预测 | one step ahead")
-    for k, (name, guess) in enumerate(run.predictions.items(), start=1):
-        error.plot(steps, abs(guess - run.actual), f"C{k}.", zorder=9 - k,  # the network on top
-                   label=f"{ZH.get(name, name)} | {name}")
-
-    forecast, truth = run.forecast, run.data.future[:len(run.forecast)]
-    ahead = len(series) + np.arange(len(forecast))
-    if len(truth):
-        in_time.plot(ahead, truth, "darkgray", lw=3, label="后续真实值 | true continuation")
-        error.plot(ahead, abs(forecast - truth), "k--", label="递归预测 | free run")
-    if len(forecast):
-        in_time.plot(ahead, forecast, "k--", label="递归预测 | free run")
-    if run.check.steps:
-        band, part = 2 * run.check.errors[network], slice(run.check.steps)
-        in_time.fill_between(ahead[part], forecast[part] - band, forecast[part] + band,
-                             color="C1", alpha=0.25, lw=0, label="±2 RMSE")
-    # A forecast that diverges leaves the panel.
-    low, high, (bottom, top) = series.min(), series.max(), in_time.get_ylim()
-    finish(in_time, "同一批预测，按时间顺序 | the same predictions in time", xlim=(shown[0], None),
-           ylabel="值 | value", ylim=(max(bottom, 2 * low - high), min(top, 2 * high - low)))
-    error.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(error.dataLim.ymax or 1) - 4))
-    for panel in (loss, error):
-        panel.yaxis.set_major_formatter("{x:g}")  # quicker to draw than powers
-    finish(error, "绝对误差：越低越好 | absolute error: lower is better", ylim=(0, None),
-           xlim=in_time.get_xlim(), xlabel="时间步 | time step")
+# Predictors are functions from windows (n, T) to the value after each of them, (n,).
+@torch.no_grad()
+def predict(model, windows):
+    """Predicts with the network."""
+    model.eval()
+    device = next(model.parameters()).device
+    batches = to_tensor(windows).split(1024)  # each (1024, T, 1), to save memory
+    outputs = [model(batch.to(device))[:, 0].cpu() for batch in batches]
+    return torch.cat(outputs).double().numpy()
 
 
-# %% 记忆细胞 | figures: what the cell remembers, and what it forgets
-def compare_by_hand(lstm, x):
-    """Compares `lstm_by_hand` with the layer, if it is plain."""
-    if not isinstance(lstm, nn.LSTM) or not lstm.bias or lstm.bidirectional or lstm.proj_size:
-        print(f"{lstm} is not a plain LSTM: the equations by hand, and --memory, do not fit it")
-        return False
-    difference = (lstm_by_hand(lstm, x)["h"] - lstm.eval()(x)[0]).abs().max()  # eval: no dropout
-    print(f"the equations by hand differ from nn.LSTM by at most {difference:.1e}")
-    return True
+def persistence(windows):
+    """Repeats the last value."""
+    return windows[:, -1]
 
 
-def plot_memory(figure, run):
-    """Draws what the hidden unit that weighs most in the prediction remembers of the last window.
+def one_window_ago(windows):
+    """Repeats the first value of a window: seasonal naive, if T is the season."""
+    return windows[:, 0]
 
-    On the right, 5 is added to the forget gate's bias, so that f is near 1. Map: a row is what
-    entered at one time step, a cell is what is left of it at another; a column sums to c.
+
+def fit_linear(x, y):
+    """Fits linear autoregression to windows (n, T) and targets (n,) by least squares.
+
+    Returns the weights of the T values and of a constant, (T + 1,). They are exact on a
+    sine with step w, since sin(a + w) = 2 cos(w) sin(a) - sin(a - w).
     """
-    model = copy.deepcopy(run.model).cpu()
-    x = to_tensor(run.windows[-1:] - run.windows[-1:, -1:] * run.args.subtract_last)
-    with torch.no_grad():
-        trained = lstm_by_hand(model.lstm, x)  # x, (1, T, 1), is what the LSTM reads
-        unit = (model.fc.weight[0] * trained["h"][0, -1]).abs().argmax().item()
-        model.lstm.all_weights[-1][2].chunk(4)[1].add_(5)  # last layer, bias_ih, its part for f
-        forced = lstm_by_hand(model.lstm, x)
-    figure.suptitle(f"隐藏单元 {unit} 对窗口的记忆 | What hidden unit {unit} remembers of a window")
-    titles = "训练所得 | as trained", "强制打开遗忘门 | f forced open"
-    panels = figure.subplots(3, 2, sharex=True, sharey="row", height_ratios=(3, 3, 6))
-    for (gates, states, entries), title, history in zip(panels.T, titles, (trained, forced)):
-        i, f, g, o, c, h = (history[letter][0, :, unit].numpy() for letter in "ifgoch")
-        gates.plot(np.stack([i, f, o], axis=1), ".-", label=[
-            "输入门 i | input i", "遗忘门 f | forget f", "输出门 o | output o"])
-        finish(gates, title, ylim=(-0.05, 1.05), ylabel="门 | gates")
-        states.plot(x[0, :, 0], "k.:", label="读入的值 x | input x")
-        states.plot(np.stack([c, h], axis=1), ".-", label=[
-            "记忆细胞状态 c | cell state c", "隐藏状态 h | hidden state h"])
-        finish(states, "", ylabel="状态 | states")
-        left = np.full((len(f), len(f)), np.nan)                # grey: it has not entered yet
-        for t in range(len(f)):
-            left[:t, t] = f[t] * left[:t, t - 1]                # f is kept of what entered before,
-            left[t, t] = i[t] * g[t]                            # and i g enters now
-        image = entries.imshow(left, "RdBu_r", vmin=-1, vmax=1, aspect="auto")
-        kept = f"{f[1:].prod():.1%}"
-        entries.set_title(f"i·g 剩余（最早的剩 {kept}） | i·g left: {kept} of the first", size=10)
-        entries.set(facecolor="silver", xlabel="时间步 | time step", ylabel="进入时刻 | entered at")
-    figure.colorbar(image, ax=panels, shrink=0.5, anchor=(0, 0), fraction=0.1, pad=0.02)
+    columns = np.column_stack([x, np.ones(len(x))])  # (n, T + 1)
+    weights, *_ = np.linalg.lstsq(columns, y, rcond=None)
+    return weights
 
 
-# =================================== Part 3: everything else ==================================
-# %% 输出 | what is printed, and what a forecast is worth
-def describe(args, data, train, test, model):
-    """Returns, as text, what will be trained on what."""
-    series, test_steps = data.series, test + args.seq_length
-    seen = np.isin(np.arange(len(series)), train[:, None] + np.arange(args.seq_length + 1))
-    known, asked = series[seen], series[test_steps]
-    outside = np.sum((asked < known.min()) | (asked > known.max()))
-    size = sum(map(torch.numel, model.lstm.parameters()))
-    return f"""\
-data: {data.name.split(" | ")[-1]}, {len(series):,} points: first {series[0]:.12g}, \
-last {series[-1]:.12g}, lowest {series.min():.12g}, highest {series.max():.12g}
-scale: windows and losses are (value - mean) / scale, mean {data.mean:.6g}, scale {data.scale:.6g}
-split: {args.split}, {len(train):,} training and {len(test):,} test windows of {args.seq_length}; \
-{seen[test_steps].sum():,} test targets were seen in training, {outside:,} are out of range
-model: {type(model.lstm).__name__} with {size:,} parameters, and a linear head
-device: {args.device}, CPU threads: {args.threads}, seed: {args.seed}"""
+def linear_autoregression(weights, windows):
+    """Predicts with these weights."""
+    return windows @ weights[:-1] + weights[-1]
 
 
-def show_progress(started, share):
-    """Shows on a terminal how much of a long job is left."""
-    passed = time.monotonic() - started
-    if passed > 2 and sys.stderr and sys.stderr.isatty():
-        print(f"{share:4.0%}, {passed / share - passed:.0f} s left   ", end="\r", file=sys.stderr)
+def make_predictors(result):
+    """Returns the predictors by name; the first is the network, an LSTM or a GRU."""
+    weights = fit_linear(result.x[result.train], result.y[result.train])
+    return {
+        type(result.model.lstm).__name__: partial(predict, result.model),
+        "persistence": persistence,
+        "one window ago": one_window_ago,
+        "linear autoregression": partial(linear_autoregression, weights),
+    }
 
 
-def check_forecast(run):
-    """Measures free runs of every rule from up to 100 places, in a stretch not trained on.
+def input_weights(model, windows):
+    """Returns the network's mean gradient for each value of windows (n, T), as (T,)."""
+    model.train()  # in evaluation mode, cuDNN computes no gradient
+    inputs = to_tensor(windows[:: 1 + len(windows) // 1000])  # 1,000 windows or less
+    inputs = inputs.to(next(model.parameters()).device).requires_grad_()
+    (gradient,) = torch.autograd.grad(model(inputs).sum(), inputs)
+    return gradient.mean(dim=0)[:, 0].cpu().numpy()
 
-    That is the test part of a split in time and, of a generated series, its future. The runs are as
-    long as the forecast, but at most half as long as the stretch and at most 10,000 steps. Returns
-    a namespace: `steps` (0 if there is no stretch), `places`, `apart` (how many runs fit in without
-    overlap), and `errors`, from each rule's name to its RMSE at each step ahead (steps,).
+
+class SubtractLast(LSTMModel):
+    """Reads and predicts differences from the last value (as NLinear, Zeng 2023)."""
+
+    def forward(self, x):  # (B, T, 1)
+        last = x[:, -1:]  # (B, 1, 1)
+        return super().forward(x - last) + last[:, 0]  # (B, 1)
+
+
+def root_mean_square(values, axis=None):
+    """Returns the root of the mean square; of prediction errors, this is the RMSE."""
+    return np.sqrt(np.mean(values**2, axis=axis))
+
+
+def compare(squares, reference, blocks):
+    """Returns an RMSE over that of a reference, and the standard error of this ratio.
+
+    Takes squared errors (n,) of two predictors for the same targets, in order of time.
+    Neighbours are correlated, so the error comes from the means of `blocks` of them, by
+    the delta method. It is nan for fewer than three blocks, or a ratio of 0.
     """
-    data, T = run.data, run.args.seq_length
-    known = (np.append(data.series, data.future) - data.mean) / data.scale
-    first = len(run.train) + T if run.args.split == "time" else len(data.series)
-    stretch = len(known) - first
-    steps = min(run.args.forecast, stretch // 2, 10_000)
-    places = np.unique(np.linspace(first, len(known) - steps, 100).astype(int))
-    windows = np.stack([known[place - T:place] for place in places])
-    truth = np.stack([known[place:place + steps] for place in places])
-    with np.errstate(over="ignore", invalid="ignore"):  # a linear rule may grow without bound
-        errors = {name: rmse(free_run(rule, windows, steps), truth, axis=0) * data.scale
-                  for name, rule in run.rules.items()}
-    apart = min(len(places), stretch // max(steps, 1))
-    return SimpleNamespace(steps=steps, places=len(places), apart=apart, errors=errors)
+    ratio = np.sqrt(squares.mean() / reference.mean())
+    if blocks < 3 or ratio == 0:
+        return ratio, np.nan
+    differences = squares - ratio**2 * reference  # 0 on average
+    means = [block.mean() for block in np.array_split(differences, blocks)]
+    error = np.std(means, ddof=1) / np.sqrt(blocks)
+    return ratio, error / (2 * ratio * reference.mean())
 
 
-def best_and_ties(predictions, actual):
-    """Returns the names of the most accurate rule and of those too close to it to call.
+def count_seen(train, test, seq_length):
+    """Returns how many test targets lie in a training window, or are its target."""
+    seen = train[:, None] + np.arange(seq_length + 1)  # (train, T + 1), as time steps
+    return np.isin(test + seq_length, seen).sum()
 
-    In a tie, mean squares differ by at most two standard errors (errors taken as independent).
+
+# Forecasts: a free run reads its own predictions.
+def free_run(predictor, windows, horizon):
+    """Predicts `horizon` values after each of the windows: (n, T) to (n, horizon)."""
+    future = []
+    for _ in range(horizon):
+        next_value = np.clip(predictor(windows), -1e50, 1e50)  # (n,), never infinite
+        windows = np.column_stack([windows[:, 1:], next_value])  # (n, T)
+        future.append(next_value)
+    return np.stack(future, axis=1)
+
+
+def check_forecast(predictors, x, y, horizon):
+    """Returns the errors (starts, horizon) of free runs of each predictor.
+
+    They start at up to 100 windows x (n, T), and go through at most half of y (n,).
     """
-    squares = np.stack([(values - actual) ** 2 for values in predictions.values()])  # (rules, test)
-    worse = squares - squares[squares.mean(axis=1).argmin()]
-    close = worse.mean(axis=1) <= 2 * worse.std(axis=1) / np.sqrt(len(actual))
-    return [name for name, tie in zip(predictions, close) if tie]
+    horizon = min(horizon, (len(y) + 1) // 2)
+    truth = np.lib.stride_tricks.sliding_window_view(y, horizon)  # row k: after x[k]
+    starts = np.unique(np.linspace(0, len(truth) - 1, 100).astype(int))
+    return {
+        name: free_run(predictor, x[starts], horizon) - truth[starts]
+        for name, predictor in predictors.items()
+    }
 
 
-def verdict(run):
-    """Returns, as text, all errors and what to conclude."""
-    args, check, network, columns = run.args, run.check, run.network, {"one step": run.errors}
-    best = best_and_ties(run.predictions, run.actual)
-    claim = "is the most accurate" if len(best) == 1 else "are too close to call"
-    lines = [f"one step: {' and '.join(best)} {claim} ({len(run.actual):,} test windows)"]
-    worse = network not in best and run.errors[network] > run.errors["persistence"]
-    if run.losses[-1] > 10 * run.persistence_loss:
-        lines += [f"The {network} has not learned yet: change --lr, raise --epochs, find outliers"]
-    elif worse and not args.subtract_last:
-        lines += [f"The {network} loses to persistence, which knows the level: try --subtract-last"]
-    if check.steps:
-        free = {name: rmse(values, 0) for name, values in check.errors.items()}
-        columns[f"free run of {check.steps:,} steps"] = free
-        flat = "worse" if free[network] > free["persistence"] else "better"
-        lines += [f"free run: {min(free, key=free.get)} is the most accurate ({check.steps:,} of "
-                  f"{args.forecast:,} steps, {check.places} places, {check.apart} without overlap);"
-                  f" the {network} is {flat} than a flat line"]
-    elif args.forecast:
-        lines += ["free run: not checked, since no stretch of the series was kept out of training"]
-    if args.forecast:
-        low, high = run.forecast.min(), run.forecast.max()
-        least, most = run.data.series.min(), run.data.series.max()
-        lines += [f"forecast: {args.forecast:,} steps, first {run.forecast[0]:.6g}, last "
-                  f"{run.forecast[-1]:.6g}, lowest {low:.6g}, highest {high:.6g}"]
-        if max(least - low, high - most) > (most - least) / 2:
-            lines += [f"It leaves the range seen, {least:.6g} to {most:.6g}. Try windows as long "
-                      "as the season" + " or --no-subtract-last" * args.subtract_last]
-    table = [f"{'test error (RMSE)':22}" + "".join(f" {title:>23}" for title in columns)]
-    table += [f"{name:22}" + "".join(f"{errors[name]:#24.6g}" for errors in columns.values())
-              for name in run.rules]
-    return "\n".join(table + lines)
+def what_is_left(i, f, g):
+    """Returns, at [s, t], what is left at time step t of what was written at step s.
+
+    `i`, `f` and `g` are (T,), of one hidden unit. Each step multiplies by f what was
+    there, so column t sums to the cell state. Before step s, a row is nan.
+    """
+    left = np.full((len(f), len(f)), np.nan)
+    for s in range(len(f)):
+        left[s, s:] = i[s] * g[s] * np.cumprod([1, *f[s + 1 :]])
+    return left
 
 
-# %% 其他序列 | other series: Mackey-Glass, and your own
+# Part 3: pictures =====================================================================
+
+
+def plot_losses(ax, losses, test_losses, persistence_loss):
+    epochs = range(1, len(losses) + 1)
+    ax.semilogy(epochs, losses, "C1.-", label="training windows")
+    ax.semilogy(epochs, test_losses, "C0.--", label="test windows")
+    ax.axhline(persistence_loss, color="C2", ls=":", label="persistence")
+    ax.set(title="loss, of scaled values", xlabel="epoch")
+    ax.legend(loc="upper right")
+
+
+def plot_in_time(above, below, values, times, predictions, errors):
+    """Draws predictions for the given times over the series, and all errors (n,)."""
+    shown = np.arange(max(0, times.min() - len(times)), len(values))
+    above.plot(shown, values[shown], "lightgray", lw=4, label="series")
+    above.plot(times, predictions, "C1.", ms=3, label="one step ahead")
+    above.set(title="the same predictions in time", xlabel="time step", ylabel="value")
+    above.legend()
+    for k, (name, misses) in enumerate(errors.items(), start=1):
+        below.plot(np.sort(times), misses, f"C{k}.", ms=3, zorder=9 - k, label=name)
+    network, last, *_ = errors.values()
+    limit = 4 * max(root_mean_square(network), root_mean_square(last))
+    below.set(title="prediction minus truth", xlabel="time step", ylim=(-limit, limit))
+    below.legend(loc="upper center", ncols=4, markerscale=3)
+
+
+def plot_weights(ax, network, linear, name):
+    """Draws the weight that each of two predictors gives to each value of a window."""
+    places = np.arange(-len(network), 0)  # the last value is at -1
+    ax.plot(places, network, "C1.-", label=f"{name}, mean gradient")
+    ax.plot(places, linear, "C4.--", label="linear autoregression")
+    ax.set(title="weight of each value of a window", xlabel="steps from the target")
+    ax.legend()
+
+
+def plot_forecast(ax, series, forecasts, error):
+    """Draws forecasts, with the network's RMSE at each step ahead that was checked."""
+    past = len(series.values)
+    network, *others = forecasts
+    center = forecasts[network]
+    shown = np.arange(max(0, past - 2 * max(len(center), 10)), past)
+    ax.plot(shown, series.values[shown], "gray", label="series")
+    times = np.arange(past, past + len(center))
+    if len(series.future):
+        ax.plot(times, series.future, "lightgray", lw=5, label="true continuation")
+    low, high = ax.get_ylim()
+    margin = (high - low) / 2
+    for k, name in enumerate(others, start=2):
+        ax.plot(times, forecasts[name], f"C{k}", lw=1, alpha=0.6, label=name)
+    ax.plot(times, center, "C1", lw=2, label=network)
+    times = times[: len(error)]
+    center = center[: len(error)]
+    band = ax.fill_between(times, center - 2 * error, center + 2 * error, alpha=0.25)
+    band.set(color="C1", label=f"{network} ± 2 RMSE")
+    ax.set(title="forecast", xlabel="time step", ylabel="value")
+    ax.set_ylim(low - margin, high + margin)  # a forecast that runs away is cut off
+    ax.legend(loc=(1.01, 0.2))  # beside the panel
+
+
+def plot_steps_ahead(ax, errors):
+    """Draws the RMSE of each predictor at each step ahead."""
+    for k, (name, values) in enumerate(errors.items(), start=1):
+        ax.plot(range(1, len(values) + 1), values, f"C{k}", label=name)
+    ax.set(title="RMSE of free runs in the test part", xlabel="steps ahead")
+    ax.set_ylim(0, 1.5 * errors["persistence"].max() or None)  # cuts what is far worse
+    ax.legend(loc=(1.01, 0.2))  # beside the panel
+
+
+def plot_memory(axes, x, history, unit, meaning_of_x):
+    """Draws what one hidden unit does with a window x (T,); `history` is (6, T)."""
+    i, f, g, o, c, h = history
+    gates, states, trained, kept = axes
+    gates.plot(i, ".-", label="input gate i")
+    gates.plot(f, ".-", label="forget gate f")
+    gates.plot(o, ".--", label="output gate o")
+    gates.set(title=f"gates of hidden unit {unit}", ylim=(-0.05, 1.05))
+    gates.legend()
+    states.plot(x, "k.:", label=meaning_of_x)
+    states.plot(c, ".-", label="cell state c")
+    states.plot(h, ".-", label="hidden state h")
+    states.set(title="its states, on the last window of the series")
+    states.legend()
+    limit = np.abs(i * g).max()
+    trained.set(title="what is left of each i·g, as trained")
+    kept.set(title="what would be left if f were 1")
+    for ax, forget in [(trained, f), (kept, np.ones(len(f)))]:
+        left = what_is_left(i, forget, g)
+        image = ax.imshow(left, "RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+        ax.set(xlabel="time step", ylabel="written at time step")
+        ax.set_facecolor("silver")  # nan: not written yet
+    trained.figure.colorbar(image, ax=[trained, kept])
+
+
+# Labels are English in the code, and replaced by these before a figure is saved.
+# (.+) stands for a name or a number, which \1 repeats.
+CHINESE = {
+    "(.+) cycles of a sine": r"\1 个周期的正弦波",
+    "(.+) prediction results": r"\1预测结果",
+    "sample": "样本",
+    "value": "值",
+    "persistence": "持续性预测",
+    "one window ago": "一个窗口前的值",
+    "linear autoregression": "线性自回归",
+    "loss, of scaled values": "损失（缩放后的值）",
+    "training windows": "训练集",
+    "test windows": "测试集",
+    "epoch": "训练轮次",
+    "series": "序列",
+    "one step ahead": "单步预测",
+    "the same predictions in time": "同一批预测，按时间顺序",
+    "prediction minus truth": "预测值减真实值",
+    "time step": "时间步",
+    "weight of each value of a window": "窗口中每个值的权重",
+    "(.+), mean gradient": r"\1，平均梯度",
+    "steps from the target": "相对目标的步数",
+    "forecast": "预测",
+    "(.+) ± 2 RMSE": r"\1 ± 2 倍均方根误差",
+    "true continuation": "后续真实值",
+    "RMSE of free runs in the test part": "测试集上递归预测的均方根误差",
+    "steps ahead": "向前预测的步数",
+    "gates of hidden unit (.+)": r"第 \1 个隐藏单元的门",
+    "its states, on the last window of the series": "该单元的状态（序列最后一个窗口）",
+    "input gate i": "输入门 i",
+    "forget gate f": "遗忘门 f",
+    "output gate o": "输出门 o",
+    "input x, scaled": "输入 x（缩放后）",
+    "change from the last value, scaled": "输入：与最后一个值之差（缩放后）",
+    "cell state c": "记忆细胞状态 c",
+    "hidden state h": "隐藏状态 h",
+    "what is left of each i·g, as trained": "每次写入的 i·g 还剩多少（训练所得）",
+    "what would be left if f were 1": "若 f = 1，还会剩多少",
+    "written at time step": "写入的时间步",
+}
+
+
+# Parts of the names of Chinese fonts, on Windows, macOS and Linux.
+CHINESE_FONTS = "SimHei|YaHei|PingFang|Heiti|Noto Sans CJK|WenQuanYi"
+
+
+def set_labels(figure, in_chinese, fonts):
+    """Puts labels into Chinese if asked, and escapes what no font can draw."""
+    drawable = set()
+    for font in fonts:
+        path = font_manager.findfont(font)
+        drawable.update(font_manager.get_font(path).get_charmap())
+    for label in figure.findobj(plt.Text):
+        text = label.get_text()
+        for english, chinese in CHINESE.items():
+            if in_chinese and re.fullmatch(english, text):
+                text = re.sub(english, chinese, text)
+        for char in set(text):
+            if ord(char) not in drawable:
+                text = text.replace(char, char.encode("unicode_escape").decode())
+        label.set(text=text, fontfamily=fonts)
+
+
+def save(path, write):
+    """Has `write` save to a temporary folder, then moves the file to `path`."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        unfinished = Path(folder, path.name)
+        write(unfinished)
+        unfinished.replace(path)
+    print(f"saved: {path}")
+
+
+# Part 4: other series =================================================================
+
+
+@dataclass
+class Series:
+    name: str
+    values: np.ndarray  # (n,)
+    future: np.ndarray  # what comes next, (horizon,), or (0,) if that is not known
+    mean: float  # of the values
+    scale: float  # the network reads and predicts (value - mean) / scale
+
+    def scaled(self):
+        return (self.values - self.mean) / self.scale
+
+    def unscale(self, values):
+        return values * self.scale + self.mean
+
+
 def mackey_glass(length):
-    """Returns the Mackey-Glass series, float64 (length,), a point every 6 units of time.
+    """Returns a chaotic series, one point every 6 units of time (Mackey & Glass 1977).
 
-    dx/dt = 0.2 x(t-17) / (1 + x(t-17)^10) - 0.1 x(t), with x = 1.2 before the start (Mackey &
-    Glass 1977), by Euler's method in steps of 0.1, without the first 500 units. It is chaotic.
+    dx/dt = 0.2 x(t - 17) / (1 + x(t - 17)^10) - 0.1 x(t), by Euler's method in steps of
+    0.1, from x = 1.2 and without the first 500 units.
     """
-    x = [1.2] * 171  # x(-17) to x(0)
-    for _ in range(5000 + 60 * (length - 1)):  # x[-1] is x(t), x[-171] is x(t - 17)
-        x.append(x[-1] + 0.1 * (0.2 * x[-171] / (1 + x[-171]**10) - 0.1 * x[-1]))
-    return np.array(x[5170::60])  # from x(500) on
+    delay = 170  # steps of 0.1
+    x = [1.2] * (delay + 1)
+    for _ in range(5000 + 60 * (length - 1)):
+        growth = 0.2 * x[-1 - delay] / (1 + x[-1 - delay] ** 10)
+        x.append(x[-1] + 0.1 * (growth - 0.1 * x[-1]))
+    return np.array(x[delay + 5000 :: 60])
 
 
-def load_series(args):
-    """Returns a namespace: `name`, `series` (n,), `future` (empty if unknown), `mean`, `scale`.
-
-    The sine is scaled only with --subtract-last. Mean and scale come from the first 80 %; the scale
-    is the standard deviation or, with --subtract-last, the RMS of the changes.
-    """
-    ahead = 2 * args.forecast if args.data is None else 0
-    mean, scale = 0.0, 1.0
-    if args.data is not None:
+def read_text(path):
+    """Reads a file in UTF-8 or, as Excel saves it in China, in GBK."""
+    content = Path(path).read_bytes()
+    for encoding in ["utf-8-sig", "gb18030"]:
         try:
-            values, name = read_series(args.data, args.column)
-        except (OSError, ValueError, csv.Error) as error:
-            refuse(f"--data {args.data!r} cannot be read as UTF-8 text with a series: {error}")
-    elif args.series == "mackey-glass":
-        values, name = mackey_glass(args.length + ahead), "Mackey-Glass 序列 | Mackey-Glass series"
-    else:
-        values = generate_sequence(args.length, args.freq, ahead)
-        name = f"{args.freq:g} 个周期的正弦波 | {args.freq:g} cycles of a sine"
-    series, future = np.split(values, [len(values) - ahead])
-    early = series[:int(0.8 * len(series))]
-    if len(series) < args.seq_length + 2:
-        refuse(f"{len(series)} points are too few to train and test windows of {args.seq_length}")
-    if args.data is not None or args.series != "sine" or args.subtract_last:
-        mean = early.mean()
-        scale = rmse(early[1:], early[:-1]) if args.subtract_last else early.std()
-        if np.ptp(early) == 0:
-            refuse(f"{name}: the first 80 % are constant, so that there is nothing to learn")
-    return SimpleNamespace(name=name, series=series, future=future, mean=mean, scale=scale)
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            pass  # try the next
+    raise ValueError("this is not text in UTF-8 or GBK: save it as CSV in UTF-8")
 
 
-def number(cell):
-    """Returns the number in a cell, even nan, or None."""
+def to_number(cell):
+    """Returns the number in a cell, which may be nan, or None."""
     try:
         return float(cell)
     except ValueError:
         return None
 
 
-def read_series(path, column=None):
-    """Reads one column of a text file: returns the series, float64 (n,), and what it is called.
+def find_column(first_row, column):
+    """Returns the index of a column, and whether its first cell is a name."""
+    names = [name.strip() for name in first_row]
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    counted = [str(k) for k in range(len(names))]  # as pandas names its columns
+    is_counted = len(names) > 1 and names in [counted, ["", *counted[:-1]]]
+    if column is None and len(names) == 1:
+        column = "1"
+    if names.count(column) == 1 and (is_counted or column not in numbers):
+        return names.index(column), True
+    if column in numbers:
+        index = numbers.index(column)
+        return index, is_counted or to_number(names[index]) is None
+    raise ValueError(
+        f"choose a --column by number or name; the first line is {', '.join(names)!r} "
+        "(tabs, semicolons and commas separate columns; write decimal points)"
+    )
 
-    Columns are separated by whichever of tab, semicolon and comma is commonest in the first line;
-    `column` is a name or a number from 1. Every cell must be a finite number; the first may be a
-    name. Raises OSError, or ValueError or csv.Error with what is wrong.
+
+def read_column(path, column=None):
+    """Reads a column of finite numbers, chosen by its name or its number from 1.
+
+    Returns its values (n,), and what it is called. Raises ValueError.
     """
-    lines = Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    lines = read_text(path).rstrip("\r\n").splitlines(keepends=True)
+    if len(lines) < 2:
+        raise ValueError("a series goes down a column, and this file has only one line")
     separator = max("\t;,", key=lines[0].count)
-    rows = list(csv.reader(lines, delimiter=separator, strict=True))
-    names = [cell.strip() for cell in rows[0]] or [""]
-    if len(lines) == 1:
-        raise ValueError("a series goes down a column, and this file has one line")
-    if len(rows) < len(lines):
-        raise ValueError("a quote goes over several lines")
-    by_name = [k for k, n in enumerate(names) if n == column]
-    by_number = [k for k in range(len(names)) if column in (None, str(k + 1))]
-    if len(by_name + by_number) != 1:
-        raise ValueError("choose a column by --column, with a name or a number that fits just one; "
-                         "only tabs, semicolons and commas, even decimal ones, separate columns, "
-                         f"and the first line is taken for names: {', '.join(names)[:200]}")
-    [k] = by_name + by_number
-    named = k in by_name or (names[k] != "" and number(names[k]) is None)
-    cells = [row[k] if len(row) == len(names) else "" for row in rows[named:]]
-    values = np.array([number(cell) for cell in cells], dtype=float)  # None becomes nan
-    bad = np.flatnonzero(~np.isfinite(values)) + named
+    rows = list(csv.reader(lines, delimiter=separator))
+    width = len(rows[0])
+    index, has_name = find_column(rows[0], column)
+    called = f"column {index + 1}, which has no name in the first line"
+    if has_name:
+        called = f"column {rows.pop(0)[index].strip()[:60]}"
+    cells = [row[index] if len(row) == width else "" for row in rows]
+    values = np.array([to_number(cell) for cell in cells], dtype=float)  # None: nan
+    bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        raise ValueError(f"line {bad[0] + 1} reads {lines[bad[0]][:60]!r}, and {len(bad) - 1:,} "
-                         f"more are wrong; each needs {len(names)} columns and a number in column "
-                         f"{k + 1}: fill gaps, write decimal points")
-    name = f"column {names[k]}" if named else f"column {k + 1} (no name in the first line)"
-    return values, f"{Path(path).name[-60:]}, {name[:60]}".replace(" | ", " ")
+        first = separator.join(rows[bad[0]])
+        raise ValueError(
+            f"{len(bad)} lines have no number in column {index + 1} of {width}; the "
+            f"first is {first[:60]!r}: fill gaps, and write decimal points"
+        )
+    return values, called
 
 
-# %% 保存 | saving
-FONTS = ("SimHei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "Heiti TC",
-         "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Arial Unicode MS")
+def load_series(args):
+    """Makes or reads the series that the options name, and chooses mean and scale."""
+    points = args.length
+    ahead = points + args.forecast  # with what comes after the end
+    if args.data == "sine":
+        name = f"{args.freq:g} cycles of a sine"
+        values = generate_sequence(ahead, args.freq * ((ahead - 1) / (points - 1)))
+    elif args.data == "mackey-glass":
+        name = "Mackey-Glass"
+        values = mackey_glass(ahead)
+    else:
+        values, called = read_column(args.data, args.column)
+        name = f"{Path(args.data).name}, {called}"
+        points = len(values)
+    values, future = np.split(values, [points])
+    if points < args.seq_length + 5:
+        raise ValueError(
+            f"{points} points are too few for windows of {args.seq_length}"
+        )
+    if points * args.seq_length > 2 * 10**8:
+        raise ValueError("--seq-length windows of so many points do not fit in memory")
+    early = values[: int(0.8 * len(values))]  # without the test part of a split in time
+    if np.abs(values).max() > 1e50 or np.ptp(early) <= 1e-12 * np.abs(values).max():
+        raise ValueError("values are too large, or constant over the first 80%")
+    mean = early.mean()
+    scale = early.std()
+    if args.subtract_last:
+        scale = root_mean_square(np.diff(early))  # a typical change
+    elif args.data == "sine":
+        mean = 0.0  # as in the article
+        scale = 1.0
+    return Series(name, values, future, mean, scale)
 
 
-def draw_and_save(run):
-    """Draws, saves and shows; returns the figures by path."""
-    args, figures, (output, memory, forecast) = run.args, {}, run.args.files
-    plots = {output: plot_predictions}
-    if args.memory and run.is_plain:
-        plots[memory] = plot_memory
-    fonts = [font for font in FONTS if font in font_manager.fontManager.get_font_names()]
-    try:
-        plt.draw_if_interactive()  # loads the toolkit for windows, if MPLBACKEND names one
-        show = args.show and plt.get_backend().lower() != "agg"
-    except ImportError:
-        show = False
-    new_figure = plt.figure if show else plt.Figure
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder:  # until all files are whole
-        for path, plot in plots.items():
-            figures[path] = figure = new_figure(figsize=(11, 7.5))
-            figure.subplots_adjust(0.08, 0.07, 0.98, 0.92, 0.12, 0.45)
-            plot(figure, run)
-            for label in figure.findobj(text.Text):
-                part = label.get_text().split(" | ")[0 if args.lang == "zh" and fonts else -1]
-                if not part.isascii():
-                    label.set_fontfamily(["DejaVu Sans", *fonts])
-                label.set_text(part if fonts else part.encode("ascii", "backslashreplace").decode())
-            figure.savefig(Path(folder, path.name))
-        if args.forecast:
-            steps = enumerate(run.forecast, start=len(run.data.series))
-            rows = "".join(f"{step},{value:.12g}\n" for step, value in steps)
-            Path(folder, forecast.name).write_text("step,forecast\n" + rows)
-        for part in sorted(Path(folder).iterdir()):
-            print(f"saved: {part.replace(output.parent / part.name)}")
-    if show:
+# Part 5: the program ==================================================================
+
+NUMBERS = {  # option: default, lowest, highest, meaning
+    "length": (1000, 2, 10**7, "points of a sine or of mackey-glass"),
+    "freq": (0.1, 1e-9, 1e9, "cycles of the sine over all its points"),
+    "seq_length": (Settings.seq_length, 1, 10**5, "points in a window"),
+    "hidden_size": (Settings.hidden_size, 1, 10**4, "hidden units in a layer"),
+    "num_layers": (Settings.num_layers, 1, 100, "LSTM layers"),
+    "epochs": (Settings.epochs, 1, 10**6, "passes over the training windows"),
+    "batch_size": (Settings.batch_size, 1, 10**7, "windows in a batch"),
+    "lr": (Settings.lr, 1e-12, 1e6, "learning rate of Adam"),
+    "seed": (Settings.seed, 0, 2**32, "seed of the random numbers"),
+    "forecast": (0, 0, 10**5, "steps to predict after the end"),
+}
+
+
+def make_parser():
+    parser = argparse.ArgumentParser("lstm_sine.py", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--data", default="sine", help="sine, mackey-glass or a CSV file [sine]")
+    add("--column", help="column of the file, by its name or its number from 1")
+    for name, (default, _, _, meaning) in NUMBERS.items():
+        option = "--" + name.replace("_", "-")
+        add(option, type=type(default), default=default, help=f"{meaning} [{default}]")
+    add("--device", choices=["cpu", "cuda"], default=Settings.device)
+    split = (
+        "test windows [random for a sine without forecast, else time: the last 20%%]"
+    )
+    add("--split", choices=["random", "time"], help=split)
+    on_off = argparse.BooleanOptionalAction
+    add("--subtract-last", action=on_off, help="predict changes [on for files]")
+    add("--one-cycle", action="store_true", help="raise, then lower the learning rate")
+    add("--by-hand", action="store_true", help="train by the six equations")
+    add("--memory", action="store_true", help="draw what the cell remembers")
+    add("--output", type=Path, default="lstm_sine.png", help="figure [lstm_sine.png]")
+    add("--lang", choices=["zh", "en"], default="zh", help="language of labels [zh]")
+    add("--no-show", action="store_true", help="open no window")
+    return parser
+
+
+def check_args(args):
+    """Completes the options. Raises ValueError or OSError if one is impossible."""
+    if args.subtract_last is None:
+        args.subtract_last = args.data not in ["sine", "mackey-glass"]
+    if args.split is None:
+        args.split = "random" if args.data == "sine" and not args.forecast else "time"
+    for name, (_, lowest, highest, _) in NUMBERS.items():
+        if not lowest <= getattr(args, name) <= highest:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} must lie between {lowest} and {highest}")
+    if args.forecast and args.split == "random":
+        raise ValueError("--forecast is checked on the last 20%: use --split time")
+    if args.by_hand and args.subtract_last:
+        raise ValueError("--by-hand needs --no-subtract-last")
+    if (args.memory or args.by_hand) and not isinstance(LSTMModel().lstm, nn.LSTM):
+        raise ValueError("--memory and --by-hand need an nn.LSTM")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch finds no CUDA device here")
+    output = args.output
+    if output.suffix.lower() not in [".png", ".pdf", ".svg"]:
+        raise ValueError("--output must be a file that ends in .png, .pdf or .svg")
+    forecast = output.with_stem(output.stem + "_forecast")
+    for path in [output, forecast, forecast.with_suffix(".csv")]:
+        if path.is_dir() or path.resolve() == Path(args.data).resolve():
+            raise ValueError(f"--output would overwrite {path}")
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        Path(folder, forecast.name).touch()  # tries the longest of the names
+
+
+def format_ratio(ratio, error):
+    """Writes a ratio and its standard error with the same decimals, as 1.77 ± 0.04."""
+    if not np.isfinite(error):
+        return f"{ratio:.3g} ± -"
+    if error < 1e-9 * ratio:  # only rounding
+        return f"{ratio:.3g} ± 0"
+    decimals = -int(np.floor(np.log10(error)))
+    if decimals > 6 or ratio > 1e6:
+        digits = max(0, decimals + int(np.floor(np.log10(ratio))))
+        return f"{ratio:.{digits}e} ± {error:.0e}"
+    decimals = max(0, decimals)
+    return f"{ratio:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def print_table(title, errors, blocks):
+    """Prints each predictor's RMSE from its errors (n,) or (n, horizon), by time."""
+    squares = {}
+    for name, values in errors.items():
+        squares[name] = np.mean(values.reshape(len(values), -1) ** 2, axis=1)  # (n,)
+    reference = squares["persistence"]
+    print(f"{title:26}{'RMSE':>12}   / persistence")
+    for name, values in squares.items():
+        if not reference.any():
+            ratio = "-"
+        elif name == "persistence":
+            ratio = "1"
+        else:
+            ratio = format_ratio(*compare(values, reference, blocks))
+        print(f"{name:26}{np.sqrt(values.mean()):12.6g}   {ratio}")
+
+
+def report(series, result, predictors):
+    """Prints and draws how good the predictions are, one step ahead."""
+    test = np.sort(result.test)  # in order of time
+    errors = {}
+    for name, predictor in predictors.items():
+        errors[name] = series.scale * (predictor(result.x[test]) - result.y[test])
+    print_table("one step ahead", errors, blocks=min(10, len(test)))
+    print("± is the sampling error of this test part, for this one trained network;")
+    print("--seed trains another.")
+    times = result.test + result.x.shape[1]  # of the targets
+    predictions = series.unscale(result.predictions)
+    network = type(result.model.lstm).__name__
+    linear = fit_linear(result.x[result.train], result.y[result.train])[:-1]
+    gradient = input_weights(result.model, result.x[test])
+    figure = plt.figure(figsize=(10.5, 7.5), layout="constrained")
+    figure.suptitle(series.name, parse_math=False)
+    axes = figure.subplot_mosaic("AAL;TTT;EEW")
+    plot_results(axes["A"], series.unscale(result.actuals), predictions, network)
+    plot_losses(axes["L"], result.losses, result.test_losses, result.persistence_loss)
+    plot_in_time(axes["T"], axes["E"], series.values, times, predictions, errors)
+    plot_weights(axes["W"], gradient, linear, network)
+    return figure
+
+
+def make_forecast(series, result, predictors, horizon):
+    """Runs freely past the end, but first in the test part, where truth is known."""
+    x_test = result.x[result.test]
+    y_test = result.y[result.test]
+    errors = check_forecast(predictors, x_test, y_test, horizon)
+    errors = {name: series.scale * values for name, values in errors.items()}
+    network = type(result.model.lstm).__name__
+    starts, checked = errors[network].shape
+    apart = len(y_test) // checked  # so many runs fit without overlap
+    print_table(f"free runs of {checked} steps", errors, min(10, starts, apart))
+    window = series.scaled()[None, -x_test.shape[1] :]  # (1, T), the last one
+    forecasts = {}
+    for name, predictor in predictors.items():
+        forecasts[name] = series.unscale(free_run(predictor, window, horizon)[0])
+    forecast = forecasts[network]
+    print(f"forecast: first {forecast[0]:.10g}, last {forecast[-1]:.10g}, ", end="")
+    print(f"{forecast.min():.10g} to {forecast.max():.10g}")
+    if len(series.future):
+        error = root_mean_square(forecast - series.future)
+        print(f"RMSE of this forecast: {error:.6g}")
+    figure = plt.figure(figsize=(10.5, 7.5), layout="constrained")
+    figure.suptitle(series.name, parse_math=False)
+    above, below = figure.subplots(2)
+    by_step = {name: root_mean_square(e, axis=0) for name, e in errors.items()}
+    plot_forecast(above, series, forecasts, by_step[network])
+    plot_steps_ahead(below, by_step)
+    return forecasts, figure
+
+
+def save_forecasts(forecasts, first, path):
+    """Saves a column for each predictor; steps count from `first`."""
+    steps = first + np.arange(len(forecasts["persistence"]))
+    table = np.column_stack([steps, *forecasts.values()])
+    header = ",".join(["step", *forecasts])
+    np.savetxt(path, table, "%.12g", delimiter=",", header=header, comments="")
+
+
+def show_memory(series, result):
+    """Draws what the hidden unit that weighs most does with the last window."""
+    model = result.model
+    meaning = "input x, scaled"
+    x = to_tensor(series.scaled()[None, -result.x.shape[1] :])  # (1, T, 1)
+    if isinstance(model, SubtractLast):
+        meaning = "change from the last value, scaled"
+        x = x - x[:, -1:]
+    with torch.no_grad():
+        history = lstm_by_hand(model.lstm, x.to(model.fc.weight.device))  # (6, 1, T, H)
+    unit = (model.fc.weight[0] * history[-1, 0, -1]).abs().argmax().item()
+    figure = plt.figure(figsize=(10.5, 7.5), layout="constrained")
+    figure.suptitle(series.name, parse_math=False)
+    history = history[:, 0, :, unit].cpu().numpy()  # (6, T)
+    plot_memory(figure.subplots(2, 2).flat, x[0, :, 0].numpy(), history, unit, meaning)
+    return figure
+
+
+def finish(figures, args):
+    """Saves and shows the figures."""
+    installed = font_manager.get_font_names()
+    fonts = [name for name in installed if re.search(CHINESE_FONTS, name)]
+    in_chinese = args.lang == "zh" and bool(fonts)
+    if args.lang == "zh" and not in_chinese:
+        print("labels are English, since no Chinese font is installed")
+    for ending, figure in figures.items():
+        set_labels(figure, in_chinese, ["DejaVu Sans", *fonts])
+        save(args.output.with_stem(args.output.stem + ending), figure.savefig)
+    if not args.no_show and plt.get_backend().lower() != "agg":
         plt.show()
-    return figures
+    for figure in figures.values():
+        plt.close(figure)
 
 
-# %% 参数 | options
-def refuse(message):
-    """Ends the run with one line on stderr and status 2."""
-    print(f"lstm_sine.py: error: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
-def read_options(argv):
-    """Returns the options, checked and completed."""
-    parser = argparse.ArgumentParser("lstm_sine.py", description=__doc__.splitlines()[0])
-    parser.error = lambda message: refuse(f"{message} (--help lists the options)")
-    add, either = parser.add_argument, parser.add_mutually_exclusive_group().add_argument
-    either("--series", choices=("sine", "mackey-glass"), default="sine", help="which series [sine]")
-    either("--data", metavar="FILE", help="a text file with a series of your own")
-    add("--column", help="its column, by name or by number from 1 [the only one]")
-    for name, default, meaning in (
-            ("--length", 1000, "points of a generated series"),
-            ("--freq", 0.1, "cycles of the sine over all its points"),
-            ("--seq-length", 10, "points in a window"),
-            ("--hidden-size", 50, "hidden units in a layer"),
-            ("--num-layers", 1, "LSTM layers"),
-            ("--epochs", 50, "passes over the training windows"),
-            ("--batch-size", 32, "windows in a batch"),
-            ("--lr", 0.001, "learning rate of Adam"),
-            ("--seed", 42, "seed of all random draws"),
-            ("--threads", 1, "CPU threads; more help large models only"),
-            ("--forecast", 0, "values to predict past the end")):
-        add(name, type=type(default), default=default, help=f"{meaning} [{default}]")
-    add("--split", choices=("random", "time"), help="where to test [random; for FILE: time]")
-    add("--subtract-last", action=argparse.BooleanOptionalAction,
-        help="predict changes from the last value, in units of a typical one [no; for FILE: yes]")
-    add("--schedule", choices=("constant", "one-cycle"), default="constant",
-        help="the learning rate stays, or rises to --lr and then falls to almost 0 [constant]")
-    add("--device", default="auto", help="cpu, cuda, cuda:N, or auto: CUDA if there is one [auto]")
-    add("--memory", action="store_true", help="also draw what the LSTM remembers: NAME_memory.png")
-    add("--output", default="lstm_sine.png", help="the figure: .png, .pdf or .svg [lstm_sine.png]")
-    add("--no-show", dest="show", action="store_false", help="open no window")
-    add("--lang", choices=("zh", "en"), default="zh", help="language of the labels [zh]")
+def main(argv=None):
+    """Runs the program with these options, or the command line's."""
+    parser = make_parser()
     args = parser.parse_args(argv)
-
-    for name, value in vars(args).items():
-        lowest = {"seed": 0, "forecast": 0, "length": 2}.get(name, 1e-12)
-        if type(value) in (int, float) and not lowest <= value <= 10**9:
-            refuse(f"--{name.replace('_', '-')} does not take the number {value}")
-    if args.device == "auto":
-        args.device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:  # in double precision, as the sum of the losses
-        args.device = torch.zeros(1, dtype=torch.float64, device=args.device).device
-    except (AssertionError, RuntimeError, TypeError) as error:
-        refuse(f"--device {args.device} does not work here: {str(error).splitlines()[0]}")
-    path, own = Path(args.output), args.data is not None
-    if (path.suffix.lower() not in (".png", ".pdf", ".svg") or len(os.fsencode(path.name)) > 240
-            or path.is_dir() or not os.access(path.parent, os.W_OK)):
-        refuse(f"--output {args.output[:99]!r} is no .png, .pdf or .svg file that can be written")
-    args.files = [path.with_name(path.stem + end)
-                  for end in (path.suffix, f"_memory{path.suffix}", "_forecast.csv")]
-    if own and Path(args.data).resolve() in [file.resolve() for file in args.files]:
-        refuse(f"--output would write over {args.data}")
-    if args.column is not None and not own:
-        refuse("--column chooses a column of a file: give it with --data")
-    args.split = args.split or ("time" if own else "random")
-    args.subtract_last = own if args.subtract_last is None else args.subtract_last
-    return args
-
-
-# %% 启动 | start
-def start():
-    """Runs `main`; an error that a user can cause ends in one line."""
-    if hasattr(sys.stdout, "reconfigure"):  # an old console escapes what it cannot show
-        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
-        main()
-    except BrokenPipeError:  # the reader of the pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (KeyboardInterrupt, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise  # a fault of the script; PyTorch has no MemoryError of its own
-        sys.exit(f"lstm_sine.py: error: {str(error).split(chr(10))[0] or 'interrupted'}")
+        check_args(args)
+        series = load_series(args)
+    except (OSError, ValueError, csv.Error) as error:
+        sys.exit(f"lstm_sine.py: error: {error}")
+    values = series.values
+    print(f"data: {series.name}, {len(values):,} points, ", end="")
+    print(f"first {values[0]:.10g}, last {values[-1]:.10g}, ", end="")
+    print(f"{values.min():.10g} to {values.max():.10g}")
+    # Each setting is an option of the same name.
+    settings = {field.name: getattr(args, field.name) for field in fields(Settings)}
+    model_class = LSTMModel
+    if args.by_hand:
+        model_class = LSTMByHand
+    elif args.subtract_last:
+        model_class = SubtractLast
+    try:
+        result = run_experiment(series.scaled(), Settings(**settings), model_class)
+    except FloatingPointError as error:
+        sys.exit(f"lstm_sine.py: error: {error}")
+    seen = count_seen(result.train, result.test, args.seq_length)
+    print(f"split: {args.split}, {len(result.train)} training windows; of ", end="")
+    print(f"{len(result.test)} test targets they contain {seen}")
+
+    predictors = make_predictors(result)
+    with plt.style.context("default"):
+        figures = {"": report(series, result, predictors)}
+        if args.forecast:
+            forecasts, figure = make_forecast(series, result, predictors, args.forecast)
+            figures["_forecast"] = figure
+            path = args.output.with_name(args.output.stem + "_forecast.csv")
+            save(path, partial(save_forecasts, forecasts, len(values)))
+        if args.memory:
+            figures["_memory"] = show_memory(series, result)
+        finish(figures, args)
+    return result
 
 
 if __name__ == "__main__":
-    start()
+    torch.set_num_threads(1)  # which is faster for so small a network
+    torch.backends.cudnn.allow_tf32 = False  # CUDA computes as precisely as a CPU
+    sys.stdout.reconfigure(errors="backslashreplace")  # for consoles that lack a sign
+    main()

@@ -1,30 +1,86 @@
-"""Time and memory of whole runs: by hand, with options for all, for instance `--device cuda`."""
+"""Is run by hand, on Linux: `python tests/benchmark.py series|seeds|memory|cost`."""
+
+import argparse
 import sys
-import tempfile
-from contextlib import chdir
-from pathlib import Path
+from contextlib import chdir, redirect_stdout
 from resource import RUSAGE_CHILDREN, getrusage
-from subprocess import DEVNULL, Popen
+from subprocess import check_output
+from tempfile import TemporaryDirectory
 from timeit import repeat
 
 import numpy as np
+import torch
+from pandas import DataFrame
+from statsmodels import datasets
 
-SCRIPT = Path(__file__).resolve().parent.parent / "lstm_sine.py"
-RUNS = {"the article": (1, ""), "two copies at once": (2, ""),
-        "a file of a million lines": (1, "--data million.csv --epochs 1 --batch-size 1024"),
-        "a million points": (1, "--length 1000000 --freq 1000 --epochs 1 --batch-size 1024")}
-
-
-def run_script(copies, options):
-    """Runs so many copies of the script at once."""
-    command = [sys.executable, SCRIPT, "--no-show", *options.split(), *sys.argv[1:]]
-    started = [Popen(command, stdout=DEVNULL) for _ in range(copies)]
-    assert not any([process.wait() for process in started])
+sys.path.insert(0, f"{sys.path[0]}/..")
+import lstm_sine as ls
 
 
-with tempfile.TemporaryDirectory() as folder, chdir(folder):
-    Path("million.csv").write_text("0.123456\n0.234567\n" * 500_000)
-    for name, run in RUNS.items():
-        seconds = np.median(repeat(lambda: run_script(*run), number=1, repeat=3))
-        memory = getrusage(RUSAGE_CHILDREN).ru_maxrss / 1e6  # of the largest process so far
-        print(f"{name}: {seconds:.1f} s, at most {memory:.2f} GB")
+def series():
+    """The columns are RMSE / persistence's (1 step, 24), / linear's (1, 24), points."""
+    settings = ls.Settings(split="time", device="cpu")
+    rows = []
+    for key in ["co2", "sunspots", "nile", "elnino", "macrodata", "interest_inflation"]:
+        data = getattr(datasets, key).load_pandas().data.interpolate()
+        data = data.iloc[:, 1:].stack().to_frame("all") if key == "elnino" else data
+        for column in data.columns.drop(["YEAR", "year", "quarter"], errors="ignore"):
+            early = data[column][: int(0.8 * len(data))]
+            scaled = (data[column] - early.mean()) / ls.root_mean_square(np.diff(early))
+            result = ls.run_experiment(scaled, settings, ls.SubtractLast)
+            x, y = result.x[result.test], result.y[result.test]
+            rules = ls.make_predictors(result)
+            one = [ls.root_mean_square(f(x) - y) for f in rules.values()]
+            runs = ls.check_forecast(rules, x, y, horizon=24)
+            run = [ls.root_mean_square(errors) for errors in runs.values()]
+            lstm, last, _, linear = np.transpose([one, run])  # each has both RMSEs
+            rows.append([*lstm / last, *lstm / linear, len(data)])
+            yield f"{key} {column}", *rows[-1]
+    yield "geometric mean", *np.exp(np.log(rows).mean(axis=0))
+
+
+def seeds():
+    """The column is the test RMSE / persistence's in the article's experiment."""
+    for seed in range(6):
+        result = ls.run_experiment(ls.generate_sequence(1000), ls.Settings(seed=seed))
+        last = ls.root_mean_square(result.x[result.test, -1] - result.y[result.test])
+        yield f"seed {seed}", result.test_losses[-1] ** 0.5 / last
+
+
+def memory():
+    """The column is the RMSE of the first of 20 random numbers; 1 is guessing."""
+    for name, bias in [("RNN", 0), ("GRU", 0), ("LSTM", 0), ("LSTM", 3), ("GRU", 3)]:
+        for seed in range(3):
+            torch.manual_seed(seed)
+            batches = [(x, x[:, 0]) for x in torch.randn(39_400, 20, 1).split(64)]
+            model = ls.LSTMModel(hidden_size=50)
+            model.lstm = getattr(torch.nn, name)(1, 50, batch_first=True)
+            model.lstm.bias_ih_l0.data[50:100] += bias  # of the forget or update gate
+            adam = torch.optim.Adam(model.parameters(), lr=0.005)
+            ls.train_model(model, batches[:600], torch.nn.MSELoss(), adam, epochs=1)
+            guesses, truth = ls.evaluate_model(model, batches[600:])
+            yield f"{name} + {bias}, seed {seed}", ls.root_mean_square(guesses - truth)
+
+
+def cost():
+    """The columns are seconds, a median of 3, and GB of the largest process so far."""
+    run = f"{sys.executable} {ls.__file__} --no-show --epochs"
+    with TemporaryDirectory() as folder, chdir(folder):
+        np.savetxt("million.csv", np.sin(np.arange(10**6) / 100))
+        for more in ["50", "1 --length 1000000 --freq 1000", "1 --data million.csv"]:
+            command = (
+                f"{run} {more} --batch-size {32 if more == '50' else 1024}".split()
+            )
+            took = repeat(lambda c=command: check_output(c), number=1, repeat=3)
+            memory = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+            yield f"--epochs {more}", np.median(took), memory
+
+
+torch.set_num_threads(1)
+functions = {"series": series, "seeds": seeds, "memory": memory, "cost": cost}
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("what", choices=functions)
+measure = functions[parser.parse_args().what]
+with redirect_stdout(None):
+    table = DataFrame(measure()).round(3)
+print(measure.__doc__, table.to_string(index=False, header=False), sep="\n")

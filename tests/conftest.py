@@ -1,39 +1,41 @@
-"""What the tests share: the script, runs of its `main`, and the article's run, trained once."""
-import io
-import os
+"""What the tests share."""
+
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 
-SCRIPT = Path(__file__).resolve().parent.parent / "lstm_sine.py"
-sys.path.insert(0, str(SCRIPT.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 matplotlib.use("agg")  # no test opens a window
 torch.set_num_threads(1)
 
 import lstm_sine
 
 
-def run_main(folder, options="", *more):
-    """Runs `main` with its files in `folder`: returns its namespace, and what it printed."""
-    path = Path(folder, "figure.png")
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        run = lstm_sine.main(["--no-show", "--device", "cpu", "--output", str(path),
-                              *options.split(), *more])
-    return run, printed.getvalue().replace(str(path.parent) + os.sep, "")
+@pytest.fixture(scope="session")
+def article():
+    """The result of the article's experiment."""
+    series = lstm_sine.generate_sequence(1000)
+    return lstm_sine.run_experiment(series, lstm_sine.Settings(device="cpu"))
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
-    """Leaves figures empty, which saves half a second each: they have tests of their own."""
-    monkeypatch.setattr(lstm_sine, "plot_predictions", lambda figure, run: None)
+def run_main(tmp_path, capsys):
+    """A function that runs `main`, and returns its result and what it printed."""
+
+    def run(options):
+        fixed = f"--no-show --device cpu --output {tmp_path}/figure.png {options}"
+        return lstm_sine.main(fixed.split()), capsys.readouterr().out
+
+    return run
 
 
-@pytest.fixture(scope="session")
-def article(tmp_path_factory):
-    """The article's experiment: its namespace and what it printed."""
-    return run_main(tmp_path_factory.mktemp("article"), "--memory --lang en")
+@pytest.fixture
+def wave(tmp_path):
+    """The path of a wave around 300, and its values."""
+    values = 300 + 5 * np.sin(np.arange(200) / 5)
+    np.savetxt(tmp_path / "wave.csv", values, header="level", comments="")
+    return tmp_path / "wave.csv", values

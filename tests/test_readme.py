@@ -1,37 +1,41 @@
-"""The README in both languages: the printed block, commands that parse, files that exist."""
+"""The README: what it prints, its commands, its pictures, its module example."""
+
 import re
+import runpy
+from pathlib import Path
 
 import pytest
-from conftest import SCRIPT
 
 import lstm_sine
-import tables
+
+ROOT = Path(lstm_sine.__file__).parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(params=["README.md", ".github/zh-CN.md"])
-def readme(request):
-    return SCRIPT.parent / request.param
-
-
-def test_the_printed_block_is_what_the_script_prints(readme, article):
-    text = readme.read_text(encoding="utf-8")
-    block = text[text.index("    data: 0.1"):].split("\n\n")[0].splitlines()
-    printed = [line for line in article[1].splitlines() if not line.startswith("saved")]
-    for ours, theirs in zip(block[:-1], printed, strict=True):
-        for our, their in zip(ours.split(), theirs.split(), strict=True):
-            if our != their and float(their) > 5e-7:  # what is smaller is rounding
+def test_the_printed_block_is_what_the_script_prints(run_main):
+    lines = run_main("--lang en")[1].splitlines()[:-1]
+    blocks = re.findall(r"(?m)^    (data: 0.1[^`]*?)\n    saved", README)
+    assert len(blocks) == 2  # English, Chinese
+    table = re.search(r"(?s)one step ahead.*?(?=\n\n)", lstm_sine.__doc__)[0]
+    for block, printed in zip([*blocks, table], [lines, lines, lines[7:12]]):
+        for our, their in zip(block.split(), " ".join(printed).split(), strict=True):
+            if our != their and float(their) > 1e-11:  # the rest is rounding
                 assert float(our) == pytest.approx(float(their), rel=1e-4)
 
 
-def test_commands_parse_and_files_exist(readme, monkeypatch, tmp_path):
-    text = readme.read_text(encoding="utf-8")
+def test_the_commands_parse():
+    commands = re.findall(r"(?m)^    python lstm_sine.py (.*)$", README)
+    for options in commands + re.findall(r"(?m)^\| `(--[^`]*)`", README):
+        lstm_sine.make_parser().parse_args(options.split())
+
+
+def test_the_pictures_exist():
+    for path in re.findall(r"\]\((\.github/.*?)\)", README):
+        assert (ROOT / path).stat().st_size <= 200_000
+
+
+def test_the_module_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    commands = re.findall(r"^    python lstm_sine.py(.*)$", text, flags=re.M)
-    rows = re.findall(r"^\| `(--.*?)`", text, flags=re.M)
-    assert len(commands) == 2 and len(rows) == 4
-    for options in commands + rows:
-        lstm_sine.read_options(options.split())
-    for path in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
-        assert (readme.parent / path).is_file() and (readme.parent / path).stat().st_size < 200_000
-    assert all((SCRIPT.parent / path).is_file() for path in re.findall(r"tests/\w+\.py", text))
-    assert set(re.findall(r"tests/tables.py ([a-z-]+)", text)) <= {*tables.TABLES, "own"}
+    example = re.search(r"(?s)```python\n(.*?)```", README)[1]
+    (tmp_path / "example.py").write_text(example)
+    runpy.run_path("example.py")

@@ -1,81 +1,56 @@
-"""Windowing and output shapes: against a loop, PyTorch's own split, and arithmetic."""
+"""Windows, their split, and the shapes that go through the network."""
+
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset, random_split
+from torch.utils.data import TensorDataset
 
-from lstm_sine import (LSTMModel, SubtractLast, create_sequences, evaluate_model, free_run,
-                       generate_sequence, lstm_by_hand, make_rules, split_windows, to_tensor)
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
-def test_windows_equal_those_of_a_brute_force_loop_for_every_small_length(dtype):
-    for length in range(2, 14):
-        data = np.random.default_rng(length).integers(-99, 99, length).astype(dtype)
-        for seq_length in range(1, length):
-            windows, targets = create_sequences(data, seq_length)
-            expected = [data[k:k + seq_length] for k in range(length - seq_length)]
-            assert windows.dtype == targets.dtype == dtype
-            np.testing.assert_array_equal(windows, expected)
-            np.testing.assert_array_equal(targets, data[seq_length:])
+import lstm_sine
+from lstm_sine import LSTMByHand, LSTMModel, SubtractLast, create_sequences
 
 
-def test_windows_are_copies_and_one_that_does_not_fit_with_its_target_is_refused():
-    data = np.arange(100.0)
-    windows, targets = create_sequences(data, 10)
-    windows += 1
-    assert (windows[:, 0] == np.arange(1, 91)).all()
-    targets[:] = 0
-    np.testing.assert_array_equal(data, np.arange(100.0))
-    for seq_length in (-1, 5, 6):
-        with pytest.raises(ValueError):
-            create_sequences(np.zeros(5), seq_length)
-    assert create_sequences([0, 1, 2], 2)[0].tolist() == [[0, 1]]
+def test_a_window_is_followed_by_its_target():
+    x, y = create_sequences([10, 11, 12, 13, 14], 3)
+    assert x.tolist() == [[10, 11, 12], [11, 12, 13]]
+    assert y.tolist() == [13, 14]
 
 
-@pytest.mark.parametrize("count", [2, 3, 990, 1001])
-def test_the_split_is_pytorchs_random_one_or_tests_after_all_training_windows(count):
-    data = TensorDataset(torch.arange(count))
-    torch.manual_seed(42)
-    ours = [list(part.indices) for part in split_windows(data)]
-    torch.manual_seed(42)
-    theirs = random_split(range(count), [int(0.8 * count), count - int(0.8 * count)])
-    assert ours == [list(part.indices) for part in theirs]
-    assert sorted(ours[0] + ours[1]) == list(range(count)) and all(ours)
-    train, test = split_windows(data, in_time=True)
-    assert [*train.indices, *test.indices] == list(range(count))
-    assert len(train) == int(0.8 * count) and test[0] == data[len(train)]
+@pytest.mark.parametrize("length", range(2, 14))
+def test_all_windows_are_those_of_a_plain_loop(length):
+    data = np.random.default_rng(length).normal(size=length)
+    for seq_length in range(1, length):
+        x, y = create_sequences(data, seq_length)
+        assert x.shape == (length - seq_length, seq_length)
+        assert y.shape == (length - seq_length,)
+        for k in range(length - seq_length):
+            assert x[k].tolist() == [data[k + j] for j in range(seq_length)]
+            assert y[k] == data[k + seq_length]
 
 
-def test_the_sine_runs_through_freq_cycles_and_goes_on_where_it_ends():
-    series = generate_sequence(1001, 10, future=50)
-    np.testing.assert_allclose(series, np.sin(np.pi / 50 * np.arange(1051)), atol=1e-12)
-    angles = np.linspace(0, 2 * np.pi * 0.1, 1000)  # the article's own form
-    np.testing.assert_array_equal(generate_sequence(1000), np.sin(angles))
+def test_a_split_in_time_tests_on_the_end():
+    train, test = lstm_sine.split_windows(TensorDataset(torch.arange(10)), "time")
+    assert list(train.indices) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert list(test.indices) == [8, 9]
 
 
-@pytest.mark.parametrize("batch, steps, width, layers", [(1, 1, 1, 1), (7, 9, 5, 1), (3, 25, 4, 3)])
-@pytest.mark.parametrize("kind", [LSTMModel, SubtractLast])
-def test_from_windows_to_outputs_every_shape_is_as_documented(kind, batch, steps, width, layers):
-    windows = np.random.default_rng(0).normal(size=(batch, steps))
-    model, inputs = kind(hidden_size=width, num_layers=layers), to_tensor(windows)
-    assert inputs.shape == (batch, steps, 1) and inputs.dtype == torch.float32
-    assert inputs[-1, -1, 0] == pytest.approx(windows[-1, -1])
+@pytest.mark.parametrize("model_class", [LSTMModel, LSTMByHand, SubtractLast])
+@pytest.mark.parametrize("batch, steps, layers", [(1, 1, 1), (32, 10, 1), (3, 25, 2)])
+def test_a_model_returns_one_value_for_each_window(model_class, batch, steps, layers):
+    inputs = lstm_sine.to_tensor(np.ones((batch, steps)))
+    assert inputs.shape == (batch, steps, 1)
+    model = model_class(hidden_size=5, num_layers=layers)
     assert model(inputs).shape == (batch, 1)
-    history = lstm_by_hand(model.lstm, inputs)
-    assert list(history) == list("ifgoch")
-    assert all(values.shape == (batch, steps, width) for values in history.values())
-    predictions, actuals = evaluate_model(model, [(inputs, inputs[:, -1])] * 2)
-    assert predictions.shape == actuals.shape == (2 * batch, 1)
-    for rule in make_rules(model, windows, windows[:, 0]).values():
-        assert rule(windows).shape == (batch,) and rule(windows).dtype == np.float64
-        for horizon in (0, 4):
-            assert free_run(rule, windows, horizon).shape == (batch, horizon)
-    several = LSTMModel(3, width, layers, output_size=2)  # inputs and outputs, as in the article
-    assert several(torch.randn(batch, steps, 3)).shape == (batch, 2)
 
 
-def test_what_main_returns_has_the_documented_shapes(article):
-    run, _ = article
-    assert run.windows.shape == (990, 10) and run.train.shape == (792,) and len(run.losses) == 50
-    assert [values.shape for values in (run.actual, *run.predictions.values())] == [(198,)] * 5
+def test_a_predictor_returns_one_value_for_each_window(article):
+    for predictor in lstm_sine.make_predictors(article).values():
+        assert predictor(np.zeros((7, 10))).shape == (7,)
+        assert lstm_sine.free_run(predictor, np.zeros((7, 10)), 4).shape == (7, 4)
+
+
+def test_the_result_of_the_article_has_the_documented_shapes(article):
+    assert (article.x.shape, article.y.shape) == ((990, 10), (990,))
+    assert (article.train.shape, article.test.shape) == ((792,), (198,))
+    assert len(article.losses) == len(article.test_losses) == 50
+    assert article.predictions.shape == article.actuals.shape == (198,)
+    np.testing.assert_allclose(article.actuals, article.y[article.test], rtol=1e-6)

@@ -1,0 +1,221 @@
+"""The program: what it prints, its options, its files, its figures."""
+
+import os
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import nn
+
+import lstm_sine
+
+QUICK = "--length 60 --epochs 1 "
+
+
+def rms(values, axis=None):
+    return np.sqrt(np.mean(np.square(values), axis))
+
+
+def row(printed, name):
+    return next(x for x in printed.splitlines() if x.startswith(name))[26:].split()
+
+
+def test_a_perfect_persistence_has_no_ratio(capsys):
+    errors = {"LSTM": np.ones(9), "persistence": np.zeros(9)}
+    lstm_sine.print_table("a title", errors, 3)
+    printed = capsys.readouterr().out
+    assert row(printed, "LSTM") == ["1", "-"]
+    assert row(printed, "persistence") == ["0", "-"]
+
+
+def test_a_run_is_in_the_units_of_the_file(run_main, wave, tmp_path):
+    path, values = wave
+    result, printed = run_main(f"--data {path} --epochs 2 --forecast 7")
+    last = rms(np.diff(values)[-38:])  # of the last fifth of 190 windows
+    assert row(printed, "persistence") == [f"{last:.6g}", "1"]
+    assert row(printed, "one window")[0] == f"{rms(values[162:] - values[152:190]):.6g}"
+    scale = rms(np.diff(values[:160]))
+    network = scale * rms(result.predictions - result.actuals)
+    assert float(row(printed, "LSTM")[0]) == pytest.approx(network, rel=1e-3)
+    starts = np.arange(162, 194)  # the first of the values to predict
+    flat = [values[starts + k] - values[starts - 1] for k in range(7)]
+    free = printed[printed.index("free runs of 7 steps") :]
+    assert row(free, "persistence") == [f"{rms(flat):.6g}", "1"]
+
+    saved = tmp_path / "figure_forecast.csv"
+    assert saved.read_text().startswith("step,LSTM,persistence,one window ago,linear")
+    table = np.loadtxt(saved, skiprows=1, delimiter=",")
+    assert table[:, 0].tolist() == list(range(200, 207))
+    assert_allclose(table[:, 2], values[-1])
+    window = (values[None, -10:] - values[:160].mean()) / scale
+    first = lstm_sine.predict(result.model, window)[0] * scale + values[:160].mean()
+    assert table[0, 1] == pytest.approx(first, abs=1e-3)
+    ends = f"forecast: first {table[0, 1]:.10g}, last {table[6, 1]:.10g}, "
+    assert ends in printed
+
+
+def test_an_old_file_stays_if_saving_fails(tmp_path):
+    def write_half(path):
+        path.write_text("ne")
+        raise OSError("no space left")
+
+    (tmp_path / "figure.png").write_text("old")
+    with pytest.raises(OSError, match="no space left"):
+        lstm_sine.save(tmp_path / "figure.png", write_half)
+    assert (tmp_path / "figure.png").read_text() == "old"
+    assert os.listdir(tmp_path) == ["figure.png"]
+
+
+REFUSED = {
+    "--length 1": "--length must lie between 2 and",
+    "--lr nan": "--lr must lie between",
+    "--forecast 5 --split random": "--forecast is checked on the last 20%",
+    "--by-hand --subtract-last": "--by-hand needs --no-subtract-last",
+    "--data nothing.csv": "No such file or directory: 'nothing.csv'",
+    "--data old.png --output old.png": "would overwrite old.png",
+    "--output a.doc": "must be a file that ends in .png, .pdf or .svg",
+    "--output nowhere/a.png": "nowhere",
+    f"--output {245 * 'x'}.png": "xxx",
+}
+
+
+@pytest.mark.parametrize("options", REFUSED, ids=lambda options: options[:50])
+def test_the_impossible_ends_in_one_line(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = os.listdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        lstm_sine.main([*options.split(), "--no-show"])
+    printed = capsys.readouterr()
+    message = printed.err + str(stop.value)
+    assert (printed.out, message.count("error: ")) == ("", 1)
+    assert REFUSED[options] in message
+    assert os.listdir(tmp_path) == before
+
+
+@pytest.mark.parametrize("option", ["--memory", "--by-hand"])
+def test_what_needs_an_lstm_refuses_a_gru(option, monkeypatch):
+    edited = nn.ModuleDict({"lstm": nn.GRU(1, 1)})
+    monkeypatch.setattr(lstm_sine, "LSTMModel", lambda: edited)  # as by a reader
+    with pytest.raises(SystemExit, match="need an nn.LSTM"):
+        lstm_sine.main([option])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch, run_main, tmp_path):
+    monkeypatch.setattr(nn, "MSELoss", lambda: lambda outputs, _: outputs.sum() / 0)
+    with pytest.raises(SystemExit, match="error: .* lower the learning rate"):
+        run_main(QUICK)
+    assert os.listdir(tmp_path) == []
+
+
+def test_each_option_reaches_the_experiment(run_main):
+    result, _ = run_main(
+        "--length 200 --freq 3 --seq-length 6 --hidden-size 7 --num-layers 2 --epochs 3 "
+        "--batch-size 16 --lr 0.02 --seed 5 --split time --one-cycle --by-hand"
+    )
+    settings = lstm_sine.Settings(6, 7, 2, 3, 16, 0.02, 5, "cpu", "time", True)
+    series = lstm_sine.generate_sequence(200, 3)
+    expected = lstm_sine.run_experiment(series, settings, lstm_sine.LSTMByHand)
+    assert isinstance(result.model, lstm_sine.LSTMByHand)
+    assert result.losses == expected.losses
+
+
+@pytest.fixture
+def drawn(wave):
+    args = lstm_sine.make_parser().parse_args(["--data", str(wave[0])])
+    lstm_sine.check_args(args)
+    series = lstm_sine.load_series(args)
+    settings = lstm_sine.Settings(epochs=2, num_layers=2, split="time", device="cpu")
+    result = lstm_sine.run_experiment(series.scaled(), settings, lstm_sine.SubtractLast)
+    yield series, result, lstm_sine.make_predictors(result)
+    plt.close("all")
+
+
+def shows(ax, label, x, y):
+    [line] = [line for line in ax.lines if line.get_label() == label]
+    assert_allclose(line.get_xydata(), np.column_stack([x, y]), rtol=1e-5, atol=1e-5)
+
+
+def test_the_figure_of_the_article_shows_what_was_computed(drawn):
+    series, result, predictors = drawn
+    article, loss, in_time, errors, weights = lstm_sine.report(*drawn).axes
+    predictions = series.unscale(result.predictions)
+    shows(article, "Predicted Values", range(38), predictions)
+    shows(loss, "test windows", [1, 2], result.test_losses)
+    shows(in_time, "one step ahead", range(162, 200), predictions)
+    for name, rule in predictors.items():
+        misses = series.unscale(rule(result.x[152:])) - series.values[162:]
+        shows(errors, name, range(162, 200), misses)
+    gradient = lstm_sine.input_weights(result.model, result.x[152:])
+    shows(weights, "LSTM, mean gradient", range(-10, 0), gradient)
+    linear = lstm_sine.fit_linear(result.x[:152], result.y[:152])[:10]
+    shows(weights, "linear autoregression", range(-10, 0), linear)
+
+
+def test_the_figure_of_a_forecast_shows_what_was_computed(drawn):
+    series, result, predictors = drawn
+    forecasts, figure = lstm_sine.make_forecast(*drawn, 30)
+    above, below = figure.axes
+    checked = lstm_sine.check_forecast(predictors, result.x[152:], result.y[152:], 30)
+    for name, errors in checked.items():
+        shows(above, name, range(200, 230), forecasts[name])
+        shows(below, name, range(1, 20), series.scale * rms(errors, axis=0))
+    edges = above.collections[0].get_paths()[0].vertices  # of the band
+    ends = edges[edges[:, 0] == edges[:, 0].max()]  # at the last step checked
+    half = 2 * series.scale * rms(checked["LSTM"], axis=0)[18]
+    assert max(ends[:, 1]) == pytest.approx(forecasts["LSTM"][18] + half)
+    assert min(ends[:, 1]) == pytest.approx(forecasts["LSTM"][18] - half)
+
+
+def test_all_figures_are_shown_at_once_unless_unwanted(monkeypatch, tmp_path):
+    shown = []  # there is no screen, so that showing is only recorded
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plt, "show", lambda: shown.append(len(plt.get_fignums())))
+    lstm_sine.main(QUICK.split())  # agg has no windows
+    monkeypatch.setattr(plt, "get_backend", lambda: "tkagg")
+    lstm_sine.main([*QUICK.split(), "--no-show"])
+    lstm_sine.main([*QUICK.split(), "--memory"])
+    assert (shown, plt.get_fignums()) == ([2], [])
+
+
+PROCESS = """
+import runpy, sys, numpy, torch
+from matplotlib import pyplot, rcParams
+def state():
+    return (torch.get_num_threads(), torch.backends.cudnn.allow_tf32, sys.stdout.errors,
+            str(numpy.random.get_state()), dict(rcParams), pyplot.get_fignums())
+before = state(), torch.get_rng_state().tolist()
+import lstm_sine
+assert (state(), torch.get_rng_state().tolist()) == before
+sys.argv[1:] = "--data 水位.csv --output 图.SVG --memory --epochs 1".split()
+lstm_sine.main()
+assert state() == before[0]
+runpy.run_path(lstm_sine.__file__, run_name="__main__")
+assert state()[:3] == (1, False, "backslashreplace")
+"""
+
+
+def test_in_a_process_of_its_own_only_the_program_changes_it(tmp_path, wave):
+    """It has no home, and a console in ASCII."""
+    wave[0].rename(tmp_path / "水位.csv")
+    private = ("PYTHON", "MPL", "DISPLAY", "WAYLAND_DISPLAY", "HOME", "XDG")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(private)}
+    env.update(PYTHONPATH=os.pathsep.join(sys.path), PYTHONIOENCODING="ascii:replace")
+    env.update(MPLBACKEND="agg", HOME=os.devnull)
+    command = [sys.executable, "-c", PROCESS]
+    printed = subprocess.check_output(command, cwd=tmp_path, env=env)
+    assert rb"data: \u6c34\u4f4d.csv, column level" in printed
+    assert "图_memory.SVG" in os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_cuda_a_run_agrees_with_the_cpu(run_main):
+    options = "--epochs 10 --memory --forecast 10"
+    on_cpu, _ = run_main(options)
+    on_cuda, _ = run_main(f"{options} --device cuda")
+    assert next(on_cuda.model.parameters()).is_cuda
+    assert on_cuda.losses == pytest.approx(on_cpu.losses, rel=1e-3)
+    assert on_cuda.predictions == pytest.approx(on_cpu.predictions, abs=1e-4)
