@@ -47,7 +47,7 @@ def lstm_by_hand(lstm, x):
     nn.LSTM. Returns i, f, g, o, c and h of the last layer, (6, B, T, H).
     """
     for weight_ih, weight_hh, bias_ih, bias_hh in lstm.all_weights:  # layer by layer
-        # 四个输入: the same x and h go in four times, and only the weights differ.
+        # 四个输入：the same x and h go in four times, and only the weights differ.
         W_ii, W_if, W_ig, W_io = weight_ih.chunk(4)  # each (H, width)
         W_hi, W_hf, W_hg, W_ho = weight_hh.chunk(4)  # each (H, H)
         b_ii, b_if, b_ig, b_io = bias_ih.chunk(4)  # each (H,)
@@ -57,13 +57,13 @@ def lstm_by_hand(lstm, x):
         history = []
         for t in range(x.shape[1]):
             x_t = x[:, t]  # (B, width)
-            # 输入门 input gate：写入多少，1 = 全部写入，0 = 不写入
+            # 输入门 input gate：写入多少，1 = 全写，0 = 不写
             i = torch.sigmoid(x_t @ W_ii.T + b_ii + h @ W_hi.T + b_hi)
             # 遗忘门 forget gate：保留多少，1 = 全留，0 = 全忘
             f = torch.sigmoid(x_t @ W_if.T + b_if + h @ W_hf.T + b_hf)
             # 候选值 candidate：可以写入的新内容
             g = torch.tanh(x_t @ W_ig.T + b_ig + h @ W_hg.T + b_hg)
-            # 输出门 output gate：输出多少，1 = 全部输出，0 = 不输出
+            # 输出门 output gate：输出多少，1 = 全出，0 = 不出
             o = torch.sigmoid(x_t @ W_io.T + b_io + h @ W_ho.T + b_ho)
             # 记忆细胞状态 cell state：旧内容按比例 f 保留，候选值按比例 i 写入
             c = f * c + i * g
@@ -219,7 +219,7 @@ def plot_results(ax, actuals, predictions, network="LSTM"):
     ax.legend()
 
 
-# 全过程 | the whole experiment, in the listing's order, so with its random numbers
+# 主流程 | the whole experiment, in the listing's order, so with its random numbers
 @dataclass
 class Result:
     """What an experiment leaves; values are in the units of `data`, scaled or not."""
@@ -428,10 +428,11 @@ def plot_in_time(above, below, values, times, predictions, errors):
     above.plot(times, predictions, "C1.", ms=3, label="one step ahead")
     above.set(title="the same predictions in time", xlabel="time step", ylabel="value")
     above.legend()
-    for k, (name, misses) in enumerate(errors.items(), start=1):
-        below.plot(np.sort(times), misses, f"C{k}.", ms=3, zorder=9 - k, label=name)
     network, last, *_ = errors.values()
     limit = 4 * max(root_mean_square(network), root_mean_square(last))
+    for k, (name, misses) in enumerate(errors.items(), start=1):
+        if np.abs(misses).min() < limit:  # else there would be nothing to see
+            below.plot(np.sort(times), misses, f"C{k}.", ms=3, zorder=9 - k, label=name)
     below.set(title="prediction minus truth", xlabel="time step", ylim=(-limit, limit))
     below.legend(loc="upper center", ncols=4, markerscale=3)
 
@@ -516,7 +517,7 @@ CHINESE = {
     "loss, of scaled values": "损失（缩放后的值）",
     "training windows": "训练集",
     "test windows": "测试集",
-    "epoch": "训练轮次",
+    "epoch": "训练轮数",
     "series": "序列",
     "one step ahead": "单步预测",
     "the same predictions in time": "同一批预测，按时间顺序",
@@ -529,7 +530,7 @@ CHINESE = {
     "(.+) ± 2 RMSE": r"\1 ± 2 倍均方根误差",
     "true continuation": "后续真实值",
     "RMSE of free runs in the test part": "测试集上递归预测的均方根误差",
-    "steps ahead": "向前预测的步数",
+    "steps ahead": "预测的步数",
     "gates of hidden unit (.+)": r"第 \1 个隐藏单元的门",
     "its states, on the last window of the series": "该单元的状态（序列最后一个窗口）",
     "input gate i": "输入门 i",
@@ -546,7 +547,7 @@ CHINESE = {
 
 
 # Parts of the names of Chinese fonts, on Windows, macOS and Linux.
-CHINESE_FONTS = "SimHei|YaHei|PingFang|Heiti|Noto Sans CJK|WenQuanYi"
+FONTS = "SimHei|YaHei|PingFang|Heiti|Noto Sans CJK|WenQuanYi"
 
 
 def set_labels(figure, in_chinese, fonts):
@@ -813,8 +814,7 @@ def report(series, result, predictors):
     for name, predictor in predictors.items():
         errors[name] = series.scale * (predictor(result.x[test]) - result.y[test])
     print_table("one step ahead", errors, blocks=min(10, len(test)))
-    print("± is the sampling error of this test part, for this one trained network;")
-    print("--seed trains another.")
+    print("±: sampling error of this test part, for this one network; vary --seed, too")
     times = result.test + result.x.shape[1]  # of the targets
     predictions = series.unscale(result.predictions)
     network = type(result.model.lstm).__name__
@@ -887,8 +887,7 @@ def show_memory(series, result):
 
 def finish(figures, args):
     """Saves and shows the figures."""
-    installed = font_manager.get_font_names()
-    fonts = [name for name in installed if re.search(CHINESE_FONTS, name)]
+    fonts = [name for name in font_manager.get_font_names() if re.search(FONTS, name)]
     in_chinese = args.lang == "zh" and bool(fonts)
     if args.lang == "zh" and not in_chinese:
         print("labels are English, since no Chinese font is installed")
