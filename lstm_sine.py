@@ -418,6 +418,7 @@ def plot_losses(ax, losses, test_losses, persistence_loss):
     ax.semilogy(epochs, test_losses, "C0.--", label="test windows")
     ax.axhline(persistence_loss, color="C2", ls=":", label="persistence")
     ax.set(title="loss, of scaled values", xlabel="epoch")
+    ax.minorticks_off()
     ax.legend(loc="upper right")
 
 
@@ -547,22 +548,19 @@ CHINESE = {
 
 
 # Parts of the names of Chinese fonts, on Windows, macOS and Linux.
-FONTS = "SimHei|YaHei|PingFang|Heiti|Noto Sans CJK|WenQuanYi"
+FONTS = "SimHei|YaHei|PingFang SC|Heiti SC|Noto Sans CJK (SC|JP)|WenQuanYi"
 
 
 def set_labels(figure, in_chinese, fonts):
     """Puts labels into Chinese if asked, and escapes what no font can draw."""
-    drawable = set()
-    for font in fonts:
-        path = font_manager.findfont(font)
-        drawable.update(font_manager.get_font(path).get_charmap())
+    drawn_by = [font_manager.get_font(font_manager.findfont(name)) for name in fonts]
     for label in figure.findobj(plt.Text):
         text = label.get_text()
         for english, chinese in CHINESE.items():
             if in_chinese and re.fullmatch(english, text):
                 text = re.sub(english, chinese, text)
         for char in set(text):
-            if ord(char) not in drawable:
+            if not any(font.get_char_index(ord(char)) for font in drawn_by):
                 text = text.replace(char, char.encode("unicode_escape").decode())
         label.set(text=text, fontfamily=fonts)
 
@@ -820,7 +818,8 @@ def report(series, result, predictors):
     network = type(result.model.lstm).__name__
     linear = fit_linear(result.x[result.train], result.y[result.train])[:-1]
     gradient = input_weights(result.model, result.x[test])
-    figure = plt.figure(figsize=(10.5, 7.5), layout="constrained")
+    figure = plt.figure(figsize=(10.5, 7.5))
+    figure.subplots_adjust(0.07, 0.07, 0.98, 0.91, wspace=0.2, hspace=0.45)
     figure.suptitle(series.name, parse_math=False)
     axes = figure.subplot_mosaic("AAL;TTT;EEW")
     plot_results(axes["A"], series.unscale(result.actuals), predictions, network)
@@ -887,7 +886,8 @@ def show_memory(series, result):
 
 def finish(figures, args):
     """Saves and shows the figures."""
-    fonts = [name for name in font_manager.get_font_names() if re.search(FONTS, name)]
+    installed = sorted(font_manager.get_font_names(), reverse=True)
+    fonts = [name for name in installed if re.search(FONTS, name)][:1]
     in_chinese = args.lang == "zh" and bool(fonts)
     if args.lang == "zh" and not in_chinese:
         print("labels are English, since no Chinese font is installed")
