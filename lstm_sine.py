@@ -435,7 +435,7 @@ def plot_in_time(above, below, values, times, predictions, errors):
         if np.abs(misses).min() < limit:  # else there would be nothing to see
             below.plot(np.sort(times), misses, f"C{k}.", ms=3, zorder=9 - k, label=name)
     below.set(title="prediction minus truth", xlabel="time step", ylim=(-limit, limit))
-    below.legend(loc="upper center", ncols=4, markerscale=3)
+    below.legend(loc="upper center", ncols=4, markerscale=3, fontsize="small")
 
 
 def plot_weights(ax, network, linear, name):
@@ -687,9 +687,7 @@ def load_series(args):
         points = len(values)
     values, future = np.split(values, [points])
     if points < args.seq_length + 5:
-        raise ValueError(
-            f"{points} points are too few for windows of {args.seq_length}"
-        )
+        raise ValueError(f"{points} points are too few for --seq-length windows")
     if points * args.seq_length > 2 * 10**8:
         raise ValueError("--seq-length windows of so many points do not fit in memory")
     early = values[: int(0.8 * len(values))]  # without the test part of a split in time
@@ -730,9 +728,7 @@ def make_parser():
         option = "--" + name.replace("_", "-")
         add(option, type=type(default), default=default, help=f"{meaning} [{default}]")
     add("--device", choices=["cpu", "cuda"], default=Settings.device)
-    split = (
-        "test windows [random for a sine without forecast, else time: the last 20%%]"
-    )
+    split = "test windows [time: the last 20%%; random for a sine without forecast]"
     add("--split", choices=["random", "time"], help=split)
     on_off = argparse.BooleanOptionalAction
     add("--subtract-last", action=on_off, help="predict changes [on for files]")
@@ -819,7 +815,7 @@ def report(series, result, predictors):
     linear = fit_linear(result.x[result.train], result.y[result.train])[:-1]
     gradient = input_weights(result.model, result.x[test])
     figure = plt.figure(figsize=(10.5, 7.5))
-    figure.subplots_adjust(0.07, 0.07, 0.98, 0.91, wspace=0.2, hspace=0.45)
+    figure.subplots_adjust(0.09, 0.07, 0.98, 0.91, wspace=0.2, hspace=0.45)
     figure.suptitle(series.name, parse_math=False)
     axes = figure.subplot_mosaic("AAL;TTT;EEW")
     plot_results(axes["A"], series.unscale(result.actuals), predictions, network)
@@ -901,7 +897,7 @@ def finish(figures, args):
 
 
 def main(argv=None):
-    """Runs the program with these options, or the command line's."""
+    """Runs with these options, or the command line's, and returns the `Result`."""
     parser = make_parser()
     args = parser.parse_args(argv)
     try:
