@@ -164,14 +164,11 @@ def gradient_reach(layer_class, steps, forget_bias=0, factor=1):
 
 
 def test_gradients_last_only_if_the_forget_gate_is_near_1():
-    """三.1: 避免梯度消失……问题 (not as PyTorch starts an LSTM)"""
+    """三.1: 避免梯度消失和梯度爆炸问题 (not as PyTorch starts an LSTM)"""
     assert gradient_reach(nn.LSTM, 20) < 1e-3
     assert max(gradient_reach(nn.LSTM, 100), gradient_reach(nn.RNN, 100)) < 1e-15
     assert 0.1 < gradient_reach(nn.LSTM, 100, forget_bias=3) < 10
-
-
-def test_exploding_gradients_are_eased_but_not_excluded():
-    """三.1: 避免……梯度爆炸问题 (with recurrent weights times 12)"""
+    # Explosion, by recurrent weights times 12, is eased, not excluded.
     lstm = gradient_reach(nn.LSTM, 30, forget_bias=3, factor=12)
     assert 100 < lstm < gradient_reach(nn.RNN, 30, factor=12) / 100
 

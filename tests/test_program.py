@@ -71,7 +71,6 @@ def test_an_old_file_stays_if_saving_fails(tmp_path):
 
 
 REFUSED = {
-    "--length 1": "--length must lie between 2 and",
     "--lr nan": "--lr must lie between",
     "--forecast 5 --split random": "--forecast is checked on the last 20%",
     "--by-hand --subtract-last": "--by-hand needs --no-subtract-last",
@@ -155,10 +154,14 @@ def test_the_figure_of_the_article_shows_what_was_computed(drawn):
     shows(weights, "linear autoregression", range(-10, 0), linear)
 
 
-def test_the_figure_of_a_forecast_shows_what_was_computed(drawn):
+def test_the_figure_of_a_forecast_shows_what_was_computed(drawn, capsys):
     series, result, predictors = drawn
+    series.future = np.arange(300.0, 330)
     forecasts, figure = lstm_sine.make_forecast(*drawn, 30)
     above, below = figure.axes
+    error = rms(forecasts["LSTM"] - series.future)
+    assert f"RMSE of this forecast: {error:.6g}\n" in capsys.readouterr().out
+    shows(above, "true continuation", range(200, 230), series.future)
     checked = lstm_sine.check_forecast(predictors, result.x[152:], result.y[152:], 30)
     for name, errors in checked.items():
         shows(above, name, range(200, 230), forecasts[name])
@@ -168,6 +171,15 @@ def test_the_figure_of_a_forecast_shows_what_was_computed(drawn):
     half = 2 * series.scale * rms(checked["LSTM"], axis=0)[18]
     assert max(ends[:, 1]) == pytest.approx(forecasts["LSTM"][18] + half)
     assert min(ends[:, 1]) == pytest.approx(forecasts["LSTM"][18] - half)
+
+
+def test_the_maps_of_the_memory_show_what_is_left(drawn):
+    gates, states, trained, kept, _ = lstm_sine.show_memory(*drawn[:2]).axes
+    left = trained.images[0].get_array().filled(0)
+    assert_allclose(left.sum(axis=0), states.lines[1].get_ydata(), atol=1e-5)
+    assert_allclose(kept.images[0].get_array()[:, -1], np.diag(left))
+    f = gates.lines[1].get_ydata()
+    assert left[0, 9] == pytest.approx(left[0, 0] * f[1:].prod(), abs=1e-6)
 
 
 def test_all_figures_are_shown_at_once_unless_unwanted(monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ def options(text):
 NO_NAME = "column {}, which has no name in the first line"
 GOOD = {
     "a column with a name": ("level\n1.5\n-2\n30\n", None, "column level"),
-    "semicolons": ("day;level\n1;1.5\n2;-2\n3;30\n", "level", "column level"),
+    "semicolons": ("0;level\n1;1.5\n2;-2\n3;30\n", "level", "column level"),
     "quotes": ('"a, b","l"\n"x, y","1.5"\n"u, v",-2\nw,30\n', "l", "column l"),
     "a text of two lines": ('a,b\n1.5,"x\ny"\n-2,x\n30,x\n', "a", "column a"),
     "dates without names": ("2020,3,1.5\nx,3,-2\nx,3,30\n", "3", NO_NAME.format(3)),

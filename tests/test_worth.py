@@ -38,15 +38,6 @@ def test_linear_autoregression_is_fitted_to_the_training_windows():
     assert_allclose(rule(windows), windows @ weights[:10] + weights[10])
 
 
-def test_the_network_predicts_what_its_model_returns():
-    model = LSTMModel(hidden_size=3)
-    windows = np.random.default_rng(0).normal(size=(2500, 4))
-    expected = model(torch.FloatTensor(windows).view(2500, 4, 1)).detach()
-    predictions = lstm_sine.predict(model, windows)
-    assert_allclose(predictions, expected[:, 0], atol=1e-6)
-    assert predictions.dtype == np.float64
-
-
 def test_the_weight_of_a_value_is_how_much_it_moves_the_prediction():
     torch.manual_seed(0)
     model = LSTMModel(hidden_size=5).eval()
