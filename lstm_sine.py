@@ -763,7 +763,8 @@ def check_args(args):
     if output.suffix.lower() not in [".png", ".pdf", ".svg"]:
         raise ValueError("--output must be a file that ends in .png, .pdf or .svg")
     forecast = output.with_stem(output.stem + "_forecast")
-    for path in [output, forecast, forecast.with_suffix(".csv")]:
+    memory = output.with_stem(output.stem + "_memory")
+    for path in [output, memory, forecast, forecast.with_suffix(".csv")]:
         if path.is_dir() or path.resolve() == Path(args.data).resolve():
             raise ValueError(f"--output would overwrite {path}")
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
