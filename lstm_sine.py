@@ -922,8 +922,8 @@ def main(argv=None):
     except FloatingPointError as error:
         sys.exit(f"lstm_sine.py: error: {error}")
     seen = count_seen(result.train, result.test, args.seq_length)
-    print(f"split: {args.split}, {len(result.train)} training windows; of ", end="")
-    print(f"{len(result.test)} test targets they contain {seen}")
+    print(f"split: {args.split}, {len(result.train)} training windows; ", end="")
+    print(f"training has seen {seen} of {len(result.test)} test targets")
 
     predictors = make_predictors(result)
     with plt.style.context("default"):

@@ -1,6 +1,5 @@
 """Is run by hand, on Linux: `python tests/benchmark.py series|seeds|memory|cost`."""
 
-import argparse
 import sys
 from contextlib import chdir, redirect_stdout
 from resource import RUSAGE_CHILDREN, getrusage
@@ -66,21 +65,16 @@ def cost():
     """The columns are seconds, a median of 3, and GB of the largest process so far."""
     run = f"{sys.executable} {ls.__file__} --no-show --epochs"
     with TemporaryDirectory() as folder, chdir(folder):
-        np.savetxt("million.csv", np.sin(np.arange(10**6) / 100))
-        for more in ["50", "1 --length 1000000 --freq 1000", "1 --data million.csv"]:
-            command = (
-                f"{run} {more} --batch-size {32 if more == '50' else 1024}".split()
-            )
+        for more in ["50", "1 --batch-size 1024 --length 1000000 --freq 1000"]:
+            command = f"{run} {more}".split()
             took = repeat(lambda c=command: check_output(c), number=1, repeat=3)
             memory = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
             yield f"--epochs {more}", np.median(took), memory
 
 
 torch.set_num_threads(1)
-functions = {"series": series, "seeds": seeds, "memory": memory, "cost": cost}
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("what", choices=functions)
-measure = functions[parser.parse_args().what]
+what = {"series": series, "seeds": seeds, "memory": memory, "cost": cost}
+measure = what[sys.argv[1]]
 with redirect_stdout(None):
     table = DataFrame(measure()).round(3)
 print(measure.__doc__, table.to_string(index=False, header=False), sep="\n")

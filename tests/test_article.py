@@ -7,14 +7,13 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 import lstm_sine
 from lstm_sine import LSTMModel, Settings, lstm_by_hand, run_experiment, train_model
 
 on_cpu = partial(Settings, device="cpu")
-close = partial(assert_close, rtol=0, atol=1e-12)
+close = partial(torch.testing.assert_close, rtol=0, atol=1e-12)
 draw = partial(torch.randn, dtype=torch.float64)
 
 
@@ -52,33 +51,33 @@ def test_an_experiment_is_the_listings_bit_by_bit(one_cycle):
     predictions = torch.cat([model(inputs)[:, 0] for inputs, _ in batches])
     assert ours.predictions.tolist() == predictions.tolist()
     assert ours.test.tolist() == list(test.indices)
+    x, y = ours.x[train.indices], ours.y[train.indices]
+    assert ours.persistence_loss == pytest.approx(np.mean((x[:, 9] - y) ** 2))
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, ours.model.state_dict()[name])
 
 
-@pytest.fixture
-def small():
-    """A model, one batch for it, a loss and an optimizer."""
-    torch.manual_seed(0)
-    model = LSTMModel(hidden_size=3)
-    batch = (torch.randn(8, 4, 1), torch.randn(8, 1))
-    return model, [batch], nn.MSELoss(), torch.optim.Adam(model.parameters(), lr=0.02)
+def test_every_tenth_loss_is_printed_with_the_last(run_main):
+    result, printed = run_main("--length 60 --epochs 12")
+    lines = [f"Epoch [{k}/12], Loss: {result.losses[k - 1]:.6e}" for k in [10, 12]]
+    assert printed.splitlines()[1:3] == lines
 
 
-def test_every_tenth_loss_is_printed_with_the_last(small, capsys):
-    losses, _ = train_model(*small, 12)
-    lines = [f"Epoch [{k}/12], Loss: {losses[k - 1]:.6e}" for k in [10, 12]]
-    assert capsys.readouterr().out.splitlines() == lines
+def test_the_last_test_loss_is_that_of_the_predictions(article):
+    squares = (article.predictions - article.actuals) ** 2
+    assert article.test_losses[-1] == pytest.approx(np.mean(squares), rel=1e-4)
 
 
-def test_the_test_loss_is_that_after_the_epoch(small):
-    model, modes = small[0], []
-    model.register_forward_pre_hook(lambda model, _: modes.append(model.training))
-    test = (torch.randn(5, 4, 1), torch.randn(5, 1))
-    _, test_losses = train_model(*small, 3, test_data=[test, test])
-    assert modes == [True, False, False] * 3
-    expected = ((model(test[0]) - test[1]) ** 2).mean().item()
-    assert test_losses[2:] == pytest.approx([expected])
+def test_a_network_is_in_training_mode_only_while_it_is_trained():
+    modes = []
+
+    class Watched(LSTMModel):
+        def forward(self, x):
+            modes.append(self.training)
+            return super().forward(x)
+
+    run_experiment(np.arange(20.0), on_cpu(epochs=2), Watched)
+    assert modes == [True, False, True, False, False]  # the last is the evaluation
 
 
 def test_the_share_of_an_epoch_is_shown_only_on_a_terminal(monkeypatch, capsys):
@@ -90,13 +89,17 @@ def test_the_share_of_an_epoch_is_shown_only_on_a_terminal(monkeypatch, capsys):
 
 @pytest.mark.parametrize("inputs, width, layers", [(1, 50, 1), (1, 6, 3), (4, 5, 2)])
 def test_the_equations_by_hand_are_nn_lstm(inputs, width, layers):
-    """二.4: 将处理后的记忆细胞状态与 sigmoid 函数的输出向量相乘"""
+    """二.1: 遗忘门决定删除哪些旧信息，输入门决定添加哪些新信息
+
+    二.4: 将处理后的记忆细胞状态与 sigmoid 函数的输出向量相乘
+    """
     lstm = nn.LSTM(inputs, width, layers, batch_first=True, dtype=torch.float64)
-    x = torch.randn(3, 8, inputs, dtype=torch.float64)
-    *_, o, c, h = lstm_by_hand(lstm, x)
+    x = draw(3, 8, inputs)
+    i, f, g, o, c, h = lstm_by_hand(lstm, x)
     out, (_, last_c) = lstm(x)
     close(h, out)
     close(c[:, -1], last_c[-1])
+    close(c[:, 1:], f[:, 1:] * c[:, :-1] + i[:, 1:] * g[:, 1:])
     close(h, o * c.tanh())
 
 
@@ -119,13 +122,12 @@ def cell_state(lstm, x, state=None):
     return lstm(x, state)[1][1][0]
 
 
-def test_the_forget_gate_deletes_what_the_input_gate_replaces(lstm):
-    """二.1, 二.2: 遗忘门决定删除哪些旧信息，输入门决定添加哪些新信息"""
-    x = draw(4, 20, 1)
-    i, f, g, *_ = lstm_by_hand(lstm, x)
-    for t in range(1, 20):
-        kept = f[:, t] * cell_state(lstm, x[:, :t])
-        close(cell_state(lstm, x[:, : t + 1]), kept + i[:, t] * g[:, t])
+def test_a_gate_is_a_number_from_0_to_1(lstm):
+    """二: 通过 sigmoid 激活函数输出 0 到 1 之间的数值"""
+    i, f, _, o, *_ = lstm_by_hand(lstm, 100 * draw(4, 50, 1))
+    gates = torch.cat([i, f, o])
+    assert 0 <= gates.min() < 0.01
+    assert 0.99 < gates.max() <= 1
 
 
 @pytest.mark.parametrize("bias", [50.0, 2.0, 0.0, -2.0, -50.0])  # f is from 1 to 0
@@ -139,11 +141,20 @@ def test_the_closer_the_forget_gate_is_to_1_the_more_is_kept(lstm, bias):
     close(cell_state(lstm, draw(4, 3, 1), (h, c)), kept)
 
 
+def test_the_four_inputs_are_linear_combinations_of_the_same_data(lstm):
+    """二.4: 同一组输入数据的线性组合 (二.3: 上一时刻的隐藏状态和当前时刻的输入)"""
+    x, h, c = draw(4, 1), draw(4, 8), draw(4, 8)
+    W_ih, W_hh, b_ih, b_hh = lstm.parameters()
+    i, f, g, _ = (x @ W_ih.T + h @ W_hh.T + b_ih + b_hh).chunk(4, dim=1)
+    new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()  # 二.2: sigmoid 与 tanh 相乘
+    close(cell_state(lstm, x[:, None], (h[None], c[None])), new_c)
+
+
 def test_the_output_gate_reads_no_cell_state(lstm):
     """二.4: 输出门根据当前记忆细胞状态和隐藏状态 (of the two, only the latter)"""
     x, h, c = draw(4, 1, 1), draw(1, 4, 8), draw(1, 4, 8)
     outputs = [lstm(x, (h, c)), lstm(x, (h, 3 + c))]
-    assert_close(*[h / c.tanh() for _, (h, c) in outputs])
+    torch.testing.assert_close(*[h / c.tanh() for _, (h, c) in outputs])
 
 
 def test_an_lstm_has_four_times_the_parameters_of_a_plain_rnn():
@@ -173,12 +184,26 @@ def test_gradients_last_only_if_the_forget_gate_is_near_1():
     assert 100 < lstm < gradient_reach(nn.RNN, 30, factor=12) / 100
 
 
-def test_noise_is_learned_by_heart():
-    """三.2: 容易出现过拟合问题"""
+@pytest.mark.parametrize("bias, low, high", [(0, 0.8, 1.2), (3, 0, 0.5)])
+def test_an_lstm_remembers_if_its_forget_gate_starts_near_1(bias, low, high):
+    """三.1: 从而学习到长距离的依赖关系 (here, the first of 20 random numbers)"""
+    torch.manual_seed(0)
+    model = LSTMModel()
+    model.lstm.bias_ih_l0.data[50:100] += bias
+    batches = [(x, x[:, 0]) for x in torch.randn(151, 64, 20, 1)]
+    adam = torch.optim.Adam(model.parameters(), lr=0.005)
+    train_model(model, batches[:150], nn.MSELoss(), adam, 1)
+    recalled, first = lstm_sine.evaluate_model(model, batches[150:])
+    assert low < np.sqrt(np.mean((recalled - first) ** 2)) < high  # 1 is guessing
+
+
+def test_noise_is_learned_by_heart(article):
+    """三.2: 容易出现过拟合问题 (but not on the article's series)"""
     noise = np.random.default_rng(0).normal(size=60)
     result = run_experiment(noise, on_cpu(epochs=200, lr=0.01, split="time"))
     assert result.losses[-1] < 0.01 * result.test_losses[-1]
     assert min(result.test_losses) < 0.7 * result.test_losses[-1]
+    assert article.test_losses[-1] < 1.2 * article.losses[-1]
 
 
 def rmse_of(result):
@@ -206,7 +231,6 @@ def test_where_the_rule_is_not_linear_the_lstm_is_more_accurate():
 
 def test_little_of_the_first_value_is_left_in_the_articles_network(article):
     """二.1: 可以相对稳定地保留较长时间 (not here)"""
-    with torch.no_grad():
-        f = lstm_by_hand(article.model.lstm, lstm_sine.to_tensor(article.x))[1]
+    f = lstm_by_hand(article.model.lstm, lstm_sine.to_tensor(article.x))[1]
     assert f.mean().item() == pytest.approx(0.52, abs=0.02)
     assert f[:, 1:].prod(dim=1).mean().item() == pytest.approx(0.004, abs=0.001)

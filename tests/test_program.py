@@ -1,15 +1,15 @@
 """The program: what it prints, its options, its files, its figures."""
 
 import os
-import subprocess
+import re
 import sys
+from subprocess import check_output
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from torch import nn
 
 import lstm_sine
 
@@ -25,35 +25,46 @@ def row(printed, name):
 
 
 def test_a_perfect_persistence_has_no_ratio(capsys):
-    errors = {"LSTM": np.ones(9), "persistence": np.zeros(9)}
-    lstm_sine.print_table("a title", errors, 3)
+    lstm_sine.print_table("", {"LSTM": np.ones(9), "persistence": np.zeros(9)}, 3)
     printed = capsys.readouterr().out
     assert row(printed, "LSTM") == ["1", "-"]
     assert row(printed, "persistence") == ["0", "-"]
 
 
-def test_a_run_is_in_the_units_of_the_file(run_main, wave, tmp_path):
+@pytest.fixture
+def wave_run(run_main, wave):
+    """The values of the wave, and what a run on it returns, and prints."""
     path, values = wave
-    result, printed = run_main(f"--data {path} --epochs 2 --forecast 7")
+    return values, *run_main(f"--data {path} --epochs 2 --forecast 7")
+
+
+def test_errors_are_in_the_units_of_the_file(wave_run):
+    values, result, printed = wave_run
     last = rms(np.diff(values)[-38:])  # of the last fifth of 190 windows
     assert row(printed, "persistence") == [f"{last:.6g}", "1"]
     assert row(printed, "one window")[0] == f"{rms(values[162:] - values[152:190]):.6g}"
-    scale = rms(np.diff(values[:160]))
-    network = scale * rms(result.predictions - result.actuals)
+    network = rms(np.diff(values[:160])) * rms(result.predictions - result.actuals)
     assert float(row(printed, "LSTM")[0]) == pytest.approx(network, rel=1e-3)
+
+
+def test_free_runs_are_checked_in_the_test_part(wave_run):
+    values, _, printed = wave_run
     starts = np.arange(162, 194)  # the first of the values to predict
     flat = [values[starts + k] - values[starts - 1] for k in range(7)]
     free = printed[printed.index("free runs of 7 steps") :]
     assert row(free, "persistence") == [f"{rms(flat):.6g}", "1"]
 
+
+def test_the_forecasts_of_all_predictors_are_saved(wave_run, tmp_path):
+    values, result, printed = wave_run
     saved = tmp_path / "figure_forecast.csv"
     assert saved.read_text().startswith("step,LSTM,persistence,one window ago,linear")
     table = np.loadtxt(saved, skiprows=1, delimiter=",")
     assert table[:, 0].tolist() == list(range(200, 207))
     assert_allclose(table[:, 2], values[-1])
-    window = (values[None, -10:] - values[:160].mean()) / scale
-    first = lstm_sine.predict(result.model, window)[0] * scale + values[:160].mean()
-    assert table[0, 1] == pytest.approx(first, abs=1e-3)
+    mean, scale = values[:160].mean(), rms(np.diff(values[:160]))
+    first = lstm_sine.predict(result.model, (values[None, -10:] - mean) / scale)[0]
+    assert table[0, 1] == pytest.approx(mean + scale * first, abs=1e-3)
     ends = f"forecast: first {table[0, 1]:.10g}, last {table[6, 1]:.10g}, "
     assert ends in printed
 
@@ -72,11 +83,11 @@ def test_an_old_file_stays_if_saving_fails(tmp_path):
 
 REFUSED = {
     "--forecast 5 --split random": "--forecast is checked on the last 20%",
+    "--device cuda": "PyTorch finds no CUDA device here",
     "--by-hand --subtract-last": "--by-hand needs --no-subtract-last",
     "--data nothing.csv": "No such file or directory: 'nothing.csv'",
     "--data old.png --output old.png": "would overwrite old.png",
     "--output a.doc": "must be a file that ends in .png, .pdf or .svg",
-    "--output nowhere/a.png": "nowhere",
     f"--output {245 * 'x'}.png": "xxx",
 }
 
@@ -84,26 +95,28 @@ REFUSED = {
 @pytest.mark.parametrize("options", REFUSED, ids=lambda options: options[:50])
 def test_the_impossible_ends_in_one_line(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    before = os.listdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", bool)  # bool() is False
     with pytest.raises(SystemExit) as stop:
         lstm_sine.main([*options.split(), "--no-show"])
     printed = capsys.readouterr()
     message = printed.err + str(stop.value)
     assert (printed.out, message.count("error: ")) == ("", 1)
     assert REFUSED[options] in message
-    assert os.listdir(tmp_path) == before
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("option", ["--memory", "--by-hand"])
 def test_what_needs_an_lstm_refuses_a_gru(option, monkeypatch):
-    edited = nn.ModuleDict({"lstm": nn.GRU(1, 1)})
+    edited = torch.nn.ModuleDict({"lstm": torch.nn.GRU(1, 1)})
     monkeypatch.setattr(lstm_sine, "LSTMModel", lambda: edited)  # as by a reader
     with pytest.raises(SystemExit, match="need an nn.LSTM"):
         lstm_sine.main([option])
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch, run_main, tmp_path):
-    monkeypatch.setattr(nn, "MSELoss", lambda: lambda outputs, _: outputs.sum() / 0)
+    monkeypatch.setattr(
+        torch.nn, "MSELoss", lambda: lambda outputs, _: outputs.sum() / 0
+    )
     with pytest.raises(SystemExit, match="error: .* lower the learning rate"):
         run_main(QUICK)
     assert os.listdir(tmp_path) == []
@@ -123,9 +136,8 @@ def test_each_option_reaches_the_experiment(run_main):
 
 @pytest.fixture
 def drawn(wave):
-    args = lstm_sine.make_parser().parse_args(["--data", str(wave[0])])
-    lstm_sine.check_args(args)
-    series = lstm_sine.load_series(args)
+    """A series, its result and its predictors, as the figures take them."""
+    series = lstm_sine.Series("0.1 cycles of a sine", wave[1], wave[1][:0], 300.0, 2.0)
     settings = lstm_sine.Settings(epochs=2, num_layers=2, split="time", device="cpu")
     result = lstm_sine.run_experiment(series.scaled(), settings, lstm_sine.SubtractLast)
     yield series, result, lstm_sine.make_predictors(result)
@@ -165,21 +177,37 @@ def test_the_figure_of_a_forecast_shows_what_was_computed(drawn, capsys):
         shows(above, name, range(200, 230), forecasts[name])
         shows(below, name, range(1, 20), series.scale * rms(errors, axis=0))
     edges = above.collections[0].get_paths()[0].vertices  # of the band
-    ends = edges[edges[:, 0] == edges[:, 0].max()]  # at the last step checked
-    half = 2 * series.scale * rms(checked["LSTM"], axis=0)[18]
-    assert max(ends[:, 1]) == pytest.approx(forecasts["LSTM"][18] + half)
-    assert min(ends[:, 1]) == pytest.approx(forecasts["LSTM"][18] - half)
+    ends = edges[edges[:, 0] == 218, 1]  # at the last step checked
+    middle, half = forecasts["LSTM"][18], 2 * series.scale * rms(checked["LSTM"], 0)[18]
+    assert_allclose([min(ends), max(ends)], [middle - half, middle + half])
 
 
 def test_the_maps_of_the_memory_show_what_is_left(drawn):
     gates, states, trained, kept, _ = lstm_sine.show_memory(*drawn[:2]).axes
     left = trained.images[0].get_array().filled(0)
     assert_allclose(left.sum(axis=0), states.lines[1].get_ydata(), atol=1e-5)
+    assert trained.images[0].get_clim()[1] == pytest.approx(abs(left.diagonal()).max())
     assert_allclose(kept.images[0].get_array()[:, -1], np.diag(left))
     last = drawn[0].scaled()[-10:]
     assert_allclose(states.lines[0].get_ydata(), last - last[9], atol=1e-5)
     f = gates.lines[1].get_ydata()
     assert left[0, 9] == pytest.approx(left[0, 0] * f[1:].prod(), abs=1e-6)
+
+
+def test_every_label_has_a_chinese_one(drawn):
+    drawn[0].future = np.zeros(3)
+    figures = [lstm_sine.report(*drawn), lstm_sine.show_memory(*drawn[:2])]
+    figures.append(lstm_sine.make_forecast(*drawn, 3)[1])
+    labels = [label for figure in figures for label in figure.findobj(plt.Text)]
+    english = "\n".join(label.get_text() for label in labels)
+    keys = set(lstm_sine.CHINESE)
+    unused = {key for key in keys if not re.search(f"(?m)^{key}$", english)}
+    assert unused == {"input x, scaled"}  # it is a change here
+    for figure in figures:
+        lstm_sine.set_labels(figure, True, ["DejaVu Sans"])  # writes 值 as \u503c
+    left = {text for text in map(plt.Text.get_text, labels) if "\\u" not in text}
+    kept = {"LSTM", "Actual Values", "Predicted Values"}
+    assert {text for text in left if re.search("[A-Za-z]", text)} == kept
 
 
 def test_all_figures_are_shown_at_once_unless_unwanted(monkeypatch, tmp_path):
@@ -217,8 +245,7 @@ def test_in_a_process_of_its_own_only_the_program_changes_it(tmp_path, wave):
     env = {k: v for k, v in os.environ.items() if not k.startswith(private)}
     env.update(PYTHONPATH=os.pathsep.join(sys.path), PYTHONIOENCODING="ascii:replace")
     env.update(MPLBACKEND="agg", HOME=os.devnull)
-    command = [sys.executable, "-c", PROCESS]
-    printed = subprocess.check_output(command, cwd=tmp_path, env=env)
+    printed = check_output([sys.executable, "-c", PROCESS], cwd=tmp_path, env=env)
     assert rb"data: \u6c34\u4f4d.csv, column level" in printed
     assert "图_memory.SVG" in os.listdir(tmp_path)
 
