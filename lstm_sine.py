@@ -9,10 +9,10 @@ In the article's figure, the predictions lie on top of the actual values. How go
 that? The first command repeats the experiment, and adds three simpler predictors:
 
     one step ahead                    RMSE   / persistence
-    LSTM                        0.00103117   1.8 ± 0.3
+    LSTM                        0.00103116   1.8 ± 0.3
     persistence                0.000583801   1
     one window ago              0.00584364   10.010 ± 0.002
-    linear autoregression      1.51604e-15   2.6e-12 ± 4e-13
+    linear autoregression      1.53479e-15   2.6e-12 ± 4e-13
 
 Persistence just repeats the last value, and beats this LSTM; the README says why. To
 understand LSTMs, read part 1, the article from its equations to its figure, and stop.

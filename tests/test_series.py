@@ -1,8 +1,13 @@
 """Series: the made ones, and what is read from files, or refused."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+import lstm_sine
 from lstm_sine import check_args, load_series, mackey_glass, make_parser, read_column
 
 
@@ -34,30 +39,40 @@ def test_a_series_is_read_from(tmp_path, text, column, called, encoding):
     assert (values.tolist(), found) == ([1.5, -2, 30], called)
 
 
-BAD = {
-    "no choice among columns": ("a,b\nx,1\n", "", "choose a --column .* 'a, b'"),
+REFUSED = {
+    "no choice among columns": ("a,b\nx,1\n", "", "choose a --column .* 'a, b' .tabs"),
     "a name that stands twice": ("a,a\n1,2\n", "--column a", "choose .* 'a, a'"),
     "a preamble": ("lat,lon\n1,2\n\na,t\n", "--column t", "choose .* 'lat, lon'"),
     "decimal commas": ("15,1\n16,9\n", "", "write decimal points"),
-    "gaps": ("a\n9\nnull\n\nx\n", "", "3 lines .* first is 'null': fill gaps"),
+    "gaps": ("a,b\n,9\n,x\n\n,x\n", "--column b", "3 lines .* column 2 of 2; .* ',x':"),
     "every second line empty": ("a\r\r\n1\r\r\n2\n", "", "2 lines .* first is '':"),
     "a number over several lines": ('1\n2\n"3\n4"\n', "", r"is '3\\n4'"),
     "one line": ("1,2,3\n", "", "a series goes down a column"),
-    "no text": ("\udcff", "", "not text in UTF-8 or GBK: save it as CSV"),
+    "neither UTF-8 nor GBK": ("\udcff", "", "not text in UTF-8 or GBK: save it as CSV"),
     "a late change": ("0.1\n" * 80 + "1\n2\n" * 10, "", "constant over the first 80%"),
     "huge numbers": ("1e200\n-1e200\n" * 20, "", "too large"),
     "few points": ("1\n2\n" * 7, "", "14 points are too few"),
     "long windows": ("1\n2\n" * 10**5, "--seq-length 2000", "do not fit in memory"),
+    "no such file": ("", "--data nothing.csv", "No such file .* 'nothing.csv'"),
+    "its own figure": ("", "--data a.png --output a.png", "would overwrite a.png"),
+    "a strange ending": ("", "--output a.doc", "must be a file that ends in .png"),
+    "a long name": ("", f"--output {245 * 'x'}.png", "xxx"),
+    "no test part": ("", "--forecast 5 --split random", "is checked on the last 20%"),
+    "two models": ("", "--by-hand --subtract-last", "--by-hand needs --no-subtract"),
+    "no device": ("", "--device cuda", "PyTorch finds no CUDA device here"),
 }
 
 
-@pytest.mark.parametrize("content, more, message", BAD.values(), ids=BAD)
-def test_a_message_says_what_is_wrong_with(tmp_path, content, more, message):
-    path = tmp_path / "series.csv"
-    path.write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ValueError, match=message) as error:
-        load_series(options(f"--data {path} {more}"))
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("content, more, message", REFUSED.values(), ids=REFUSED)
+def test_one_line_refuses(content, more, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", bool)  # bool() is False
+    Path("series.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(SystemExit, match=message) as stop:
+        lstm_sine.main(["--data", "series.csv", "--no-show", *more.split()])
+    assert capsys.readouterr().out == ""
+    assert "\n" not in str(stop.value)
+    assert os.listdir(tmp_path) == ["series.csv"]
 
 
 def test_mackey_glass_is_that_of_a_loop():
