@@ -133,6 +133,7 @@ def test_the_figure_of_the_article_shows_what_was_computed(drawn):
     predictions = series.unscale(result.predictions)
     shows(article, "Predicted Values", range(38), predictions)
     shows(loss, "test windows", [1, 2], result.test_losses)
+    shows(loss, "persistence", [0, 1], [result.persistence_loss] * 2)
     shows(in_time, "one step ahead", range(162, 200), predictions)
     for name, rule in predictors.items():
         misses = series.unscale(rule(result.x[152:])) - series.values[162:]
@@ -168,6 +169,9 @@ def test_the_maps_of_the_memory_show_what_is_left(drawn):
     assert_allclose(kept.images[0].get_array()[:, -1], np.diag(left))
     last = drawn[0].scaled()[-10:]
     assert_allclose(states.lines[0].get_ydata(), last - last[9], atol=1e-5)
+    out, _ = drawn[1].model.lstm(lstm_sine.to_tensor(last[None] - last[9]))
+    unit = (drawn[1].model.fc.weight[0] * out[0, 9]).abs().argmax()  # weighs most
+    assert gates.get_title() == f"gates of hidden unit {unit}"
     f = gates.lines[1].get_ydata()
     assert left[0, 9] == pytest.approx(left[0, 0] * f[1:].prod(), abs=1e-6)
 
@@ -189,10 +193,11 @@ def test_every_label_has_a_chinese_one(drawn):
     assert {text for text in left if re.search("[A-Za-z]", text)} == kept
 
 
-def test_a_line_says_why_the_labels_are_english(run_main, monkeypatch):
-    monkeypatch.setattr("matplotlib.font_manager.get_font_names", lambda: ["DejaVu"])
+@pytest.mark.parametrize("font, lines", [("Arial", 1), ("SimHei", 0)])
+def test_a_line_says_why_labels_are_english(font, lines, run_main, monkeypatch):
+    monkeypatch.setattr("matplotlib.font_manager.get_font_names", lambda: [font])
     _, printed = run_main(QUICK)
-    assert "\nlabels are English, since no Chinese font is installed\n" in printed
+    assert printed.count("\nlabels are English, since no Chinese font is in") == lines
 
 
 def test_all_figures_are_shown_at_once_unless_unwanted(monkeypatch, tmp_path):

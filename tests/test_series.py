@@ -1,20 +1,15 @@
 """Series: the made ones, and what is read from files, or refused."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 import lstm_sine
-from lstm_sine import check_args, load_series, mackey_glass, make_parser, read_column
+from lstm_sine import load_series, mackey_glass, make_parser, read_column
 
 
-def options(text):
-    args = make_parser().parse_args(text.split())
-    check_args(args)
-    return args
+def load(options):
+    return load_series(make_parser().parse_args(options.split()))
 
 
 NO_NAME = "column {}, which has no name in the first line"
@@ -67,12 +62,12 @@ REFUSED = {
 def test_one_line_refuses(content, more, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", bool)  # bool() is False
-    Path("series.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
+    (tmp_path / "series.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(SystemExit, match=message) as stop:
         lstm_sine.main(["--data", "series.csv", "--no-show", *more.split()])
     assert capsys.readouterr().out == ""
     assert "\n" not in str(stop.value)
-    assert os.listdir(tmp_path) == ["series.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["series.csv"]
 
 
 def test_mackey_glass_is_that_of_a_loop():
@@ -84,13 +79,13 @@ def test_mackey_glass_is_that_of_a_loop():
 
 
 def test_the_sine_is_not_scaled_but_goes_on():
-    series = load_series(options("--length 300 --freq 5 --forecast 40"))
+    series = load("--length 300 --freq 5 --forecast 40")
     angles = 2 * np.pi * 5 / 299 * np.arange(340)
     np.testing.assert_allclose(series.scaled(), np.sin(angles[:300]), atol=1e-9)
     np.testing.assert_allclose(series.future, np.sin(angles[300:]), atol=1e-9)
 
 
 def test_the_unit_of_a_file_is_a_typical_change(wave):
-    early = load_series(options(f"--data {wave[0]}")).scaled()[:160]
+    early = load(f"--data {wave[0]} --subtract-last").scaled()[:160]
     assert np.mean(np.diff(early) ** 2) == pytest.approx(1)
     assert early.mean() == pytest.approx(0, abs=1e-9)
