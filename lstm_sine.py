@@ -40,11 +40,11 @@ from torch.utils.data import DataLoader, Subset, TensorDataset, random_split
 
 # 二、模型原理 | the model: an LSTM by hand, one equation per line
 def lstm_by_hand(lstm, x):
-    """Computes an `nn.LSTM`, with its own weights, by the equations of section 2.
+    """Computes an `nn.LSTM`, with its own weights, by the six equations of section 2.
 
-    `x` is (B, T, width): B windows of T time steps. PyTorch stacks the weights of i, f,
-    g and o of a layer. W_if takes x to f, and W_hf takes h to f, as on its page of
-    nn.LSTM. Returns i, f, g, o, c and h of the last layer, (6, B, T, H).
+    `x` is (B, T, width): B windows, T time steps, `width` numbers at each. PyTorch
+    stacks a layer's weights for i, f, g and o: W_if takes x to f, and W_hf takes h to
+    f. Returns i, f, g, o, c and h of the last layer, in this order, as (6, B, T, H).
     """
     for weight_ih, weight_hh, bias_ih, bias_hh in lstm.all_weights:  # layer by layer
         # 四个输入：the same x and h go in four times, and only the weights differ.
@@ -54,7 +54,7 @@ def lstm_by_hand(lstm, x):
         b_hi, b_hf, b_hg, b_ho = bias_hh.chunk(4)  # each (H,)
         h = x.new_zeros(len(x), lstm.hidden_size)  # (B, H)
         c = x.new_zeros(len(x), lstm.hidden_size)  # (B, H)
-        history = []
+        steps = []
         for t in range(x.shape[1]):
             x_t = x[:, t]  # (B, width)
             # 输入门 input gate：写入多少，1 = 全写，0 = 不写
@@ -69,8 +69,8 @@ def lstm_by_hand(lstm, x):
             c = f * c + i * g
             # 隐藏状态 hidden state：这一步的输出，下一步再与新的 x 一起输入
             h = o * torch.tanh(c)
-            history.append(torch.stack([i, f, g, o, c, h]))  # (6, B, H)
-        history = torch.stack(history, dim=2)  # (6, B, T, H)
+            steps.append(torch.stack([i, f, g, o, c, h]))  # (6, B, H)
+        history = torch.stack(steps, dim=2)  # (6, B, T, H)
         x = history[-1]  # (B, T, H), the h that the next layer reads
     return history
 
@@ -101,9 +101,9 @@ def generate_sequence(length, freq=0.1):
 def create_sequences(data, seq_length):
     """Cuts a series of n points into windows, each with the next point as its target.
 
-    data     0 1 2 3 4        With seq_length = T, window k is data[k : k + T], and
-    window   0 1 2|3          its target is data[k + T]. Returns the windows
-    window     1 2 3|4        (n - T, T) and the targets (n - T,).
+    With T = seq_length, window k is data[k : k + T], and its target is data[k + T]. So
+    0 1 2 3 4, with T = 3, gives the windows 0 1 2 and 1 2 3, and the targets 3 and 4.
+    Returns the windows (n - T, T) and the targets (n - T,).
     """
     data = np.asarray(data)
     xs, ys = [], []
@@ -145,13 +145,13 @@ class LSTMByHand(LSTMModel):
     """The same network with the same weights, computed by the six equations."""
 
     def forward(self, x):  # (B, T, input_size)
-        h = lstm_by_hand(self.lstm, x)[-1]  # (B, T, hidden_size)
+        *_, h = lstm_by_hand(self.lstm, x)  # (B, T, hidden_size)
         return self.fc(h[:, -1])  # (B, output_size)
 
 
 # 训练过程 | training
 def with_progress(batches, title):
-    """Yields the batches; on a terminal, a line shows how many are done."""
+    """Yields the batches; on a terminal, a line shows what share of them is done."""
     for number, batch in enumerate(batches, start=1):
         yield batch
         if sys.stderr.isatty():
@@ -163,8 +163,8 @@ def train_model(
 ):
     """Trains `model` in place; a `scheduler` steps after each batch.
 
-    Returns two losses for each epoch: the mean over the training batches, and that on
-    `test_data`, a list of batches. Raises FloatingPointError if one is not finite.
+    Returns two lists: the mean loss of each epoch, and that on `test_data` after it,
+    which is a list of batches. Raises FloatingPointError if a mean loss is not finite.
     """
     device = next(model.parameters()).device
     losses = []
@@ -212,17 +212,17 @@ def loss_of(criterion, predictions, actuals):
 
 # 可视化 | the article's figure
 def plot_results(ax, actuals, predictions, network="LSTM"):
-    """Draws the test windows in the order of the split."""
+    """Draws the test targets and their predictions in the order of the split."""
     ax.plot(actuals, label="Actual Values")
     ax.plot(predictions, "--", label="Predicted Values")
     ax.set(title=f"{network} prediction results", xlabel="sample", ylabel="value")
     ax.legend()
 
 
-# 主流程 | the whole experiment, in the listing's order, so with its random numbers
+# 主流程 | the whole experiment, in the article's order, so with its random numbers
 @dataclass
 class Result:
-    """What an experiment leaves; values are in the units of `data`, scaled or not."""
+    """What `run_experiment` returns; values are in the units of its `data`."""
 
     x: np.ndarray  # (n - T, T), all windows
     y: np.ndarray  # (n - T,), their targets
@@ -256,7 +256,7 @@ def run_experiment(data, settings, model_class=LSTMModel):
         updates = settings.epochs * len(train_loader)
         scheduler = OneCycleLR(optimizer, settings.lr, updates)
 
-    # A list of batches, since a DataLoader draws a random number at each start.
+    # Not test_loader: each pass over a DataLoader uses up one of the random numbers.
     inputs, targets = dataset[test]
     test_data = list(zip(inputs.split(1024), targets.split(1024)))
     losses, test_losses = train_model(
@@ -304,8 +304,8 @@ def one_window_ago(windows):
 def fit_linear(x, y):
     """Fits linear autoregression to windows (n, T) and targets (n,) by least squares.
 
-    Returns the weights of the T values and of a constant, (T + 1,). They are exact on a
-    sine with step w, since sin(a + w) = 2 cos(w) sin(a) - sin(a - w).
+    Returns the weights of the T values and of a constant, (T + 1,). If T > 1, a sine of
+    step w has exact ones, since sin(a + w) = 2 cos(w) sin(a) - sin(a - w).
     """
     columns = np.column_stack([x, np.ones(len(x))])  # (n, T + 1)
     weights, *_ = np.linalg.lstsq(columns, y, rcond=None)
@@ -318,7 +318,7 @@ def linear_autoregression(weights, windows):
 
 
 def make_predictors(result):
-    """Returns the predictors by name; the first is the network, an LSTM or a GRU."""
+    """Returns the predictors by name; the first is the network."""
     weights = fit_linear(result.x[result.train], result.y[result.train])
     return {
         type(result.model.lstm).__name__: partial(predict, result.model),
@@ -330,8 +330,8 @@ def make_predictors(result):
 
 def input_weights(model, windows):
     """Returns the network's mean gradient for each value of windows (n, T), as (T,)."""
-    model.train()  # in evaluation mode, cuDNN computes no gradient
-    inputs = to_tensor(windows[:: 1 + len(windows) // 1000])  # 1,000 windows or less
+    model.train()  # without it, cuDNN refuses to compute gradients
+    inputs = to_tensor(windows[:: 1 + len(windows) // 1000])  # at most 1,000 windows
     inputs = inputs.to(next(model.parameters()).device).requires_grad_()
     (gradient,) = torch.autograd.grad(model(inputs).sum(), inputs)
     return gradient.mean(dim=0)[:, 0].cpu().numpy()
@@ -354,8 +354,8 @@ def compare(squares, reference, blocks):
     """Returns an RMSE over that of a reference, and the standard error of this ratio.
 
     Takes squared errors (n,) of two predictors for the same targets, in order of time.
-    Neighbours are correlated, so the error comes from the means of `blocks` of them, by
-    the delta method. It is nan for fewer than three blocks, or a ratio of 0.
+    Neighbours are correlated, so the standard error comes from the means of that many
+    `blocks`, by the delta method. It is nan for fewer than three, or for a ratio of 0.
     """
     ratio = np.sqrt(squares.mean() / reference.mean())
     if blocks < 3 or ratio == 0:
@@ -384,9 +384,9 @@ def free_run(predictor, windows, horizon):
 
 
 def check_forecast(predictors, x, y, horizon):
-    """Returns the errors (starts, horizon) of free runs of each predictor.
+    """Returns, by name, the errors (starts, horizon) of each predictor's free runs.
 
-    They start at up to 100 windows x (n, T), and go through at most half of y (n,).
+    They start at up to 100 windows x (n, T), and have at most (n + 1) // 2 steps.
     """
     horizon = min(horizon, (len(y) + 1) // 2)
     truth = np.lib.stride_tricks.sliding_window_view(y, horizon)  # row k: after x[k]
@@ -423,7 +423,7 @@ def plot_losses(ax, losses, test_losses, persistence_loss):
 
 
 def plot_in_time(above, below, values, times, predictions, errors):
-    """Draws predictions for the given times over the series, and all errors (n,)."""
+    """Draws predictions for the given times over the series, and errors (n,) below."""
     shown = np.arange(max(0, times.min() - len(times)), len(values))
     above.plot(shown, values[shown], "lightgray", lw=4, label="series")
     above.plot(times, predictions, "C1.", ms=3, label="one step ahead")
@@ -448,7 +448,7 @@ def plot_weights(ax, network, linear, name):
 
 
 def plot_forecast(ax, series, forecasts, error):
-    """Draws forecasts, with the network's RMSE at each step ahead that was checked."""
+    """Draws forecasts, with a band of 2 RMSE for the network where it was checked."""
     past = len(series.values)
     network, *others = forecasts
     center = forecasts[network]
@@ -548,11 +548,13 @@ CHINESE = {
 
 
 # Parts of the names of Chinese fonts, on Windows, macOS and Linux.
-FONTS = "SimHei|YaHei|PingFang SC|Heiti SC|Noto Sans CJK (SC|JP)|WenQuanYi"
+FONTS = (
+    "SimHei|YaHei|PingFang SC|Heiti SC|Noto Sans CJK (SC|JP)|Source Han Sans|WenQuanYi"
+)
 
 
 def set_labels(figure, in_chinese, fonts):
-    """Puts labels into Chinese if asked, and escapes what no font can draw."""
+    """Puts every text of a figure into Chinese if asked; escapes what no font draws."""
     drawn_by = [font_manager.get_font(font_manager.findfont(name)) for name in fonts]
     for label in figure.findobj(plt.Text):
         text = label.get_text()
@@ -647,7 +649,7 @@ def find_column(first_row, column):
 def read_column(path, column=None):
     """Reads a column of finite numbers, chosen by its name or its number from 1.
 
-    Returns its values (n,), and what it is called. Raises ValueError.
+    Returns its values (n,), and what it is called. Raises ValueError or csv.Error.
     """
     lines = read_text(path).rstrip("\r\n").splitlines(keepends=True)
     if len(lines) < 2:
@@ -772,7 +774,7 @@ def check_args(args):
 
 
 def format_ratio(ratio, error):
-    """Writes a ratio and its standard error with the same decimals, as 1.77 ± 0.04."""
+    """Writes a ratio to the first digit of its standard error, as 1.77 ± 0.04."""
     if not np.isfinite(error):
         return f"{ratio:.3g} ± -"
     if error < 1e-9 * ratio:  # only rounding
@@ -834,7 +836,7 @@ def make_forecast(series, result, predictors, horizon):
     errors = {name: series.scale * values for name, values in errors.items()}
     network = type(result.model.lstm).__name__
     starts, checked = errors[network].shape
-    apart = len(y_test) // checked  # so many runs fit without overlap
+    apart = len(y_test) // checked  # runs that do not overlap
     print_table(f"free runs of {checked} steps", errors, min(10, starts, apart))
     window = series.scaled()[None, -x_test.shape[1] :]  # (1, T), the last one
     forecasts = {}
@@ -864,7 +866,7 @@ def save_forecasts(forecasts, first, path):
 
 
 def show_memory(series, result):
-    """Draws what the hidden unit that weighs most does with the last window."""
+    """Draws the last window in the hidden unit that adds most to its prediction."""
     model = result.model
     meaning = "input x, scaled"
     x = to_tensor(series.scaled()[None, -result.x.shape[1] :])  # (1, T, 1)
@@ -942,5 +944,6 @@ def main(argv=None):
 if __name__ == "__main__":
     torch.set_num_threads(1)  # which is faster for so small a network
     torch.backends.cudnn.allow_tf32 = False  # CUDA computes as precisely as a CPU
-    sys.stdout.reconfigure(errors="backslashreplace")  # for consoles that lack a sign
+    if hasattr(sys.stdout, "reconfigure"):  # not so in IDLE, or a notebook
+        sys.stdout.reconfigure(errors="backslashreplace")  # if a console lacks a sign
     main()

@@ -12,15 +12,13 @@ def load(options):
     return load_series(make_parser().parse_args(options.split()))
 
 
-NO_NAME = "column {}, which has no name in the first line"
 GOOD = {
     "a column with a name": ("level\n1.5\n-2\n30\n", None, "column level"),
     "quotes": ('"a, b","l"\n"x, y","1.5"\n"u, v",-2\nw,30\n', "l", "column l"),
     "a text of two lines": ('a,b\n1.5,"x\ny"\n-2,x\n30,x\n', "a", "column a"),
-    "dates without names": ("2020;3;1.5\nx;3;-2\nx;3;30\n", "3", NO_NAME.format(3)),
     "an index of pandas": (",0\n0,1.5\n1,-2\n2,30\n", "2", "column 0"),
     "names of pandas": ("0,1,2\n7,8,1.5\n7,8,-2\n7,8,30\n", "2", "column 2"),
-    "a first line of numbers": ("2,1.5\n8,-2\n8,30\n", "2", NO_NAME.format(2)),
+    "a first line of numbers": ("2;1.5\nx;-2\nx;30\n", "2", "column 2, which has no"),
     "Chinese": ("日期,收盘价\n1,1.5\n1,-2\n1,30\n", "收盘价", "column 收盘价"),
 }
 
@@ -31,7 +29,8 @@ def test_a_series_is_read_from(tmp_path, text, column, called, encoding):
     path = tmp_path / "series.csv"
     path.write_bytes(text.encode(encoding))
     values, found = read_column(path, column)
-    assert (values.tolist(), found) == ([1.5, -2, 30], called)
+    assert values.tolist() == [1.5, -2, 30]
+    assert found.startswith(called)
 
 
 REFUSED = {
@@ -65,8 +64,7 @@ def test_one_line_refuses(content, more, message, tmp_path, monkeypatch, capsys)
     (tmp_path / "series.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(SystemExit, match=message) as stop:
         lstm_sine.main(["--data", "series.csv", "--no-show", *more.split()])
-    assert capsys.readouterr().out == ""
-    assert "\n" not in str(stop.value)
+    assert "\n" not in str(stop.value) + capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["series.csv"]
 
 
