@@ -722,7 +722,8 @@ NUMBERS = {  # option: default, lowest, highest, meaning
 
 
 def make_parser():
-    parser = argparse.ArgumentParser("lstm_sine.py", description=__doc__.split("\n")[0])
+    description = "An LSTM learns a sine, or a series of your own."
+    parser = argparse.ArgumentParser("lstm_sine.py", description=description)
     add = parser.add_argument
     add("--data", default="sine", help="sine, mackey-glass or a CSV file [sine]")
     add("--column", help="column of the file, by its name or its number from 1")
