@@ -1,4 +1,4 @@
-"""Is run by hand, on Linux: `python tests/benchmark.py series|seeds|memory|cost`."""
+"""Is run by hand, on Linux: `python tests/benchmark.py series|memory|cost`."""
 
 import sys
 from contextlib import chdir, redirect_stdout
@@ -38,14 +38,6 @@ def series():
     yield "geometric mean", *np.exp(np.log(rows).mean(axis=0))
 
 
-def seeds():
-    """The column is the test RMSE / persistence's in the article's experiment."""
-    for seed in range(6):
-        result = ls.run_experiment(ls.generate_sequence(1000), ls.Settings(seed=seed))
-        last = ls.root_mean_square(result.x[result.test, -1] - result.y[result.test])
-        yield f"seed {seed}", result.test_losses[-1] ** 0.5 / last
-
-
 def memory():
     """The column is the RMSE of the first of 20 random numbers; 1 is guessing."""
     for name, bias in [("RNN", 0), ("GRU", 0), ("LSTM", 0), ("LSTM", 3), ("GRU", 3)]:
@@ -73,8 +65,7 @@ def cost():
 
 
 torch.set_num_threads(1)
-what = {"series": series, "seeds": seeds, "memory": memory, "cost": cost}
-measure = what[sys.argv[1]]
+measure = {"series": series, "memory": memory, "cost": cost}[sys.argv[1]]
 with redirect_stdout(None):
     table = DataFrame(measure()).round(3)
 print(measure.__doc__, table.to_string(index=False, header=False), sep="\n")

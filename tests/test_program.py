@@ -40,6 +40,8 @@ def wave_run(run_main, wave):
 
 def test_errors_are_in_the_units_of_the_file(wave_run):
     values, result, printed = wave_run
+    assert printed.startswith("data: wave.csv, column level, 200 points, first 300,")
+    assert isinstance(result.model, lstm_sine.SubtractLast)
     last = rms(np.diff(values)[-38:])  # of the last fifth of 190 windows
     assert row(printed, "persistence") == [f"{last:.6g}", "1"]
     assert row(printed, "one window")[0] == f"{rms(values[162:] - values[152:190]):.6g}"
@@ -71,11 +73,12 @@ def test_the_forecasts_of_all_predictors_are_saved(wave_run, tmp_path):
     assert f"{ends}{lowest:.10g} to {highest:.10g}\n" in printed
 
 
-def test_an_old_file_stays_if_saving_fails(tmp_path):
+def test_an_old_file_stays_if_saving_fails(tmp_path, monkeypatch):
     def write_half(path):
         path.write_text("ne")
         raise OSError("no space left")
 
+    monkeypatch.setattr("tempfile.tempdir", "nowhere")  # it may lie on another disk
     (tmp_path / "figure.png").write_text("old")
     with pytest.raises(OSError, match="no space left"):
         lstm_sine.save(tmp_path / "figure.png", write_half)
@@ -92,16 +95,21 @@ def test_what_needs_an_lstm_refuses_a_gru(option, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch, run_main, tmp_path):
-    monkeypatch.setattr(
-        torch.nn, "MSELoss", lambda: lambda outputs, _: outputs.sum() / 0
-    )
+    monkeypatch.setattr("torch.nn.MSELoss", lambda: lambda out, _: out.sum() / 0)
     with pytest.raises(SystemExit, match="error: .* lower the learning rate"):
         run_main(QUICK)
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("options", ["--forecast 1", "--data mackey-glass"])
+def test_all_but_a_plain_sine_are_split_in_time(options, run_main):
+    result, printed = run_main(QUICK + options)
+    assert "split: time" in printed
+    assert not isinstance(result.model, lstm_sine.SubtractLast)  # as for files
+
+
 def test_each_option_reaches_the_experiment(run_main):
-    result, _ = run_main(
+    result, printed = run_main(
         "--length 200 --freq 3 --seq-length 6 --hidden-size 7 --num-layers 2 --epochs 3 "
         "--batch-size 16 --lr 0.02 --seed 5 --split time --one-cycle --by-hand"
     )
@@ -110,6 +118,7 @@ def test_each_option_reaches_the_experiment(run_main):
     expected = lstm_sine.run_experiment(series, settings, lstm_sine.LSTMByHand)
     assert isinstance(result.model, lstm_sine.LSTMByHand)
     assert result.losses == expected.losses
+    assert "training has seen 0 of 39 test targets" in printed
 
 
 @pytest.fixture
@@ -131,9 +140,12 @@ def test_the_figure_of_the_article_shows_what_was_computed(drawn):
     series, result, predictors = drawn
     article, loss, in_time, errors, weights = lstm_sine.report(*drawn).axes
     predictions = series.unscale(result.predictions)
+    shows(article, "Actual Values", range(38), series.values[162:])
     shows(article, "Predicted Values", range(38), predictions)
+    shows(loss, "training windows", [1, 2], result.losses)
     shows(loss, "test windows", [1, 2], result.test_losses)
     shows(loss, "persistence", [0, 1], [result.persistence_loss] * 2)
+    shows(in_time, "series", range(124, 200), series.values[124:])
     shows(in_time, "one step ahead", range(162, 200), predictions)
     for name, rule in predictors.items():
         misses = series.unscale(rule(result.x[152:])) - series.values[162:]
@@ -149,8 +161,13 @@ def test_the_figure_of_a_forecast_shows_what_was_computed(drawn, capsys):
     series.future = np.arange(300.0, 330)
     forecasts, figure = lstm_sine.make_forecast(*drawn, 30)
     above, below = figure.axes
+    shows(above, "series", range(140, 200), series.values[140:])
+    shows(above, "true continuation", range(200, 230), series.future)
+    printed = capsys.readouterr().out
+    assert printed.startswith("free runs of 19 steps")
+    assert row(printed, "one window")[-1] == "-"  # only two runs do not overlap
     error = rms(forecasts["LSTM"] - series.future)
-    assert f"RMSE of this forecast: {error:.6g}\n" in capsys.readouterr().out
+    assert f"RMSE of this forecast: {error:.6g}\n" in printed
     checked = lstm_sine.check_forecast(predictors, result.x[152:], result.y[152:], 30)
     for name, errors in checked.items():
         shows(above, name, range(200, 230), forecasts[name])
@@ -161,19 +178,20 @@ def test_the_figure_of_a_forecast_shows_what_was_computed(drawn, capsys):
     assert_allclose([min(ends), max(ends)], [middle - half, middle + half])
 
 
-def test_the_maps_of_the_memory_show_what_is_left(drawn):
-    gates, states, trained, kept, _ = lstm_sine.show_memory(*drawn[:2]).axes
-    left = trained.images[0].get_array().filled(0)
-    assert_allclose(left.sum(axis=0), states.lines[1].get_ydata(), atol=1e-5)
-    assert trained.images[0].get_clim()[1] == pytest.approx(abs(left.diagonal()).max())
-    assert_allclose(kept.images[0].get_array()[:, -1], np.diag(left))
-    last = drawn[0].scaled()[-10:]
-    assert_allclose(states.lines[0].get_ydata(), last - last[9], atol=1e-5)
-    out, _ = drawn[1].model.lstm(lstm_sine.to_tensor(last[None] - last[9]))
-    unit = (drawn[1].model.fc.weight[0] * out[0, 9]).abs().argmax()  # weighs most
+def test_the_figure_of_the_memory_shows_what_was_computed(drawn):
+    series, result, _ = drawn
+    gates, states, trained, kept, _ = lstm_sine.show_memory(series, result).axes
+    x = lstm_sine.to_tensor(series.scaled()[None, -10:] - series.scaled()[-1])
+    history = lstm_sine.lstm_by_hand(result.model.lstm, x)[:, 0].detach()  # (6, 10, 50)
+    unit = (result.model.fc.weight[0] * history[5, 9]).abs().argmax()  # it adds most
     assert gates.get_title() == f"gates of hidden unit {unit}"
-    f = gates.lines[1].get_ydata()
-    assert left[0, 9] == pytest.approx(left[0, 0] * f[1:].prod(), abs=1e-6)
+    i, f, g, o, c, h = history[:, :, unit]
+    lines = [line.get_ydata() for line in [*gates.lines, *states.lines]]
+    assert_allclose(lines, torch.stack([i, f, o, x[0, :, 0], c, h]), atol=1e-5)
+    left = trained.images[0].get_array().filled(0)
+    assert_allclose(left.sum(axis=0), c, atol=1e-5)
+    assert_allclose(kept.images[0].get_array()[:, 9], i * g, atol=1e-5)
+    assert trained.images[0].get_clim()[1] == pytest.approx((i * g).abs().max().item())
 
 
 def test_every_label_has_a_chinese_one(drawn):
@@ -244,9 +262,8 @@ def test_in_a_process_of_its_own_only_the_program_changes_it(tmp_path, wave):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_cuda_a_run_agrees_with_the_cpu(run_main):
-    options = "--epochs 10 --memory --forecast 10"
-    on_cpu, _ = run_main(options)
-    on_cuda, _ = run_main(f"{options} --device cuda")
+    on_cpu, _ = run_main("--epochs 10 --memory --forecast 10")
+    on_cuda, _ = run_main("--epochs 10 --memory --forecast 10 --device cuda")
     assert next(on_cuda.model.parameters()).is_cuda
     assert on_cuda.losses == pytest.approx(on_cpu.losses, rel=1e-3)
     assert on_cuda.predictions == pytest.approx(on_cpu.predictions, abs=1e-4)
