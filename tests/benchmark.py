@@ -55,13 +55,12 @@ def memory():
 
 def cost():
     """The columns are seconds, a median of 3, and GB of the largest process so far."""
-    run = f"{sys.executable} {ls.__file__} --no-show --epochs"
     with TemporaryDirectory() as folder, chdir(folder):
-        for more in ["50", "1 --batch-size 1024 --length 1000000 --freq 1000"]:
-            command = f"{run} {more}".split()
+        for more in ["", "--epochs 1 --batch-size 1024 --length 1000000 --freq 1000"]:
+            command = [sys.executable, ls.__file__, "--no-show", *more.split()]
             took = repeat(lambda c=command: check_output(c), number=1, repeat=3)
             memory = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
-            yield f"--epochs {more}", np.median(took), memory
+            yield f"lstm_sine.py {more}", np.median(took), memory
 
 
 torch.set_num_threads(1)

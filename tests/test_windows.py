@@ -46,4 +46,3 @@ def test_the_result_of_the_article_has_the_documented_shapes(article):
     assert (article.train.shape, article.test.shape) == ((792,), (198,))
     assert len(article.losses) == len(article.test_losses) == 50
     assert article.predictions.shape == article.actuals.shape == (198,)
-    np.testing.assert_allclose(article.actuals, article.y[article.test], rtol=1e-6)
