@@ -49,7 +49,7 @@ REFUSED = {
     "long windows": ("1\n2\n" * 10**5, "--seq-length 2000", "do not fit in memory"),
     "no such file": ("", "--data nothing.csv", "No such file .* 'nothing.csv'"),
     "its own forecast": ("", "--data a_forecast.csv --output a.png", "would overwrite"),
-    "no epochs": ("", "--epochs 0", "--epochs must lie between 1 and 1000000"),
+    "an empty batch": ("", "--batch-size 0", "--batch-size must lie between 1 and"),
     "a huge cell": ("1\n" + 140_000 * "1", "", "field larger than field limit"),
     "a strange ending": ("", "--output a.doc", "must be a file that ends in .png"),
     "a long name": ("", f"--output {245 * 'x'}.png", "xxx"),
