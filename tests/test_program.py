@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 
 import lstm_sine
 
-QUICK = "--length 60 --epochs 1 "
+QUICK = "--device cpu --length 60 --epochs 1 "
 
 
 def rms(values, axis=None):
