@@ -149,7 +149,7 @@ def test_the_figure_of_the_article_shows_what_was_computed(drawn):
     shows(loss, "persistence", [0, 1], [result.persistence_loss] * 2)
     shows(in_time, "series", range(200), series.values)
     shows(in_time, "one step ahead", times, predictions)
-    for name, rule in shown[2].items():
+    for name, rule in zip(["GRU", "persistence", "one window ago"], shown[2].values()):
         misses = series.unscale(rule(result.x[test])) - series.values[test + 10]
         shows(errors, name, test + 10, misses)
     gradient = lstm_sine.input_weights(result.model, result.x[test])
