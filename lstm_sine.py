@@ -211,7 +211,7 @@ def loss_of(criterion, predictions, actuals):
 
 
 # 可视化 | the article's figure
-def plot_results(ax, actuals, predictions, network="LSTM"):
+def plot_results(ax, actuals, predictions, network):
     """Draws the test targets and their predictions in the order of the split."""
     ax.plot(actuals, label="Actual Values")
     ax.plot(predictions, "--", label="Predicted Values")
@@ -815,7 +815,7 @@ def report(series, result, predictors):
     print("±: sampling error of this test part, for this one network; vary --seed, too")
     times = result.test + result.x.shape[1]  # of the targets
     predictions = series.unscale(result.predictions)
-    network = type(result.model.lstm).__name__
+    network, *_ = predictors
     linear = fit_linear(result.x[result.train], result.y[result.train])[:-1]
     gradient = input_weights(result.model, result.x[test])
     figure = plt.figure(figsize=(10.5, 7.5))
@@ -835,7 +835,7 @@ def make_forecast(series, result, predictors, horizon):
     y_test = result.y[result.test]
     errors = check_forecast(predictors, x_test, y_test, horizon)
     errors = {name: series.scale * values for name, values in errors.items()}
-    network = type(result.model.lstm).__name__
+    network, *_ = predictors
     starts, checked = errors[network].shape
     apart = len(y_test) // checked  # runs that do not overlap
     print_table(f"free runs of {checked} steps", errors, min(10, starts, apart))
